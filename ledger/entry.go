@@ -4,22 +4,22 @@ package ledger
 type Kind uint8
 
 const (
-	KindGenesis          Kind = 0  // first entry of a chain
-	KindChange           Kind = 1  // one row change with audit meaning
-	KindTruncate         Kind = 2  // all rows of a table removed
-	KindRelation         Kind = 3  // the shape of a table
-	KindTransaction      Kind = 4  // end of a source transaction: commit LSN, previous commit LSN, number of changes
-	KindKey              Kind = 5  // signing key event
-	KindRedactionOrder   Kind = 6
-	KindRedactionDone    Kind = 7
-	KindPrune            Kind = 8
-	KindAnchor           Kind = 9  // receipt of an anchor
-	KindGap              Kind = 10 // a stretch of the stream not seen, or a coverage fault
-	KindVerification     Kind = 11
-	KindDirectory        Kind = 12
-	KindHeartbeat        Kind = 13
-	KindConfiguration    Kind = 14
-	KindAccess           Kind = 15 // a read reported by the application, or a query, export or verification here
+	KindGenesis        Kind = 0 // first entry of a chain
+	KindChange         Kind = 1 // one row change with audit meaning
+	KindTruncate       Kind = 2 // all rows of a table removed
+	KindRelation       Kind = 3 // the shape of a table
+	KindTransaction    Kind = 4 // end of a source transaction: commit LSN, previous commit LSN, number of changes
+	KindKey            Kind = 5 // signing key event
+	KindRedactionOrder Kind = 6
+	KindRedactionDone  Kind = 7
+	KindPrune          Kind = 8
+	KindAnchor         Kind = 9  // receipt of an anchor
+	KindGap            Kind = 10 // a stretch of the stream not seen, or a coverage fault
+	KindVerification   Kind = 11
+	KindDirectory      Kind = 12
+	KindHeartbeat      Kind = 13
+	KindConfiguration  Kind = 14
+	KindAccess         Kind = 15 // a read reported by the application, or a query, export or verification here
 )
 
 // FieldState says what is known of a field's value. The numbers are part of the format.

@@ -1,9 +1,20 @@
 package main
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/jackc/pgx/v5/pgconn"
+)
 
 // Config is the configuration file, casebook-audit.yaml. Every key may also stand in the environment as
-// CASEBOOK_AUDIT_SECTION_KEY; a DSN also in a file that CASEBOOK_AUDIT_SECTION_KEY_FILE names.
+// CASEBOOK_AUDIT_SECTION_KEY, which wins over the file; a DSN also in a file that CASEBOOK_AUDIT_SECTION_KEY_FILE names.
 type Config struct {
 	Source  SourceConfig  `yaml:"source"`
 	Audit   AuditConfig   `yaml:"audit"`
@@ -15,38 +26,138 @@ type Config struct {
 
 // SourceConfig says where the audited database is.
 type SourceConfig struct {
-	DSN         string `yaml:"dsn"`         // everything libpq takes; the role needs REPLICATION
-	Slot        string `yaml:"slot"`        // default casebook_audit
-	Publication string `yaml:"publication"` // default casebook_audit
+	DSN         string `yaml:"dsn" secret:"true"` // everything libpq takes; the role needs REPLICATION
+	Slot        string `yaml:"slot"`              // default casebook_audit
+	Publication string `yaml:"publication"`       // default casebook_audit
 }
 
 // AuditConfig says where the audit database is.
 type AuditConfig struct {
-	DSN       string `yaml:"dsn"`        // as a member of casebook_audit_writer
-	ReaderDSN string `yaml:"reader_dsn"` // as a member of casebook_audit_reader
-	Chain     string `yaml:"chain"`      // default casebook
+	DSN       string `yaml:"dsn" secret:"true"`        // as a member of casebook_audit_writer
+	ReaderDSN string `yaml:"reader_dsn" secret:"true"` // as a member of casebook_audit_reader
+	Chain     string `yaml:"chain"`                    // default casebook
 }
 
 // QueryConfig is the endpoint. Without a tokens file nobody is let in.
 type QueryConfig struct {
-	Listen string     `yaml:"listen"` // default 127.0.0.1:8480; "" switches it off
+	Listen string     `yaml:"listen"` // default 127.0.0.1:8480; "off" switches it off
 	Auth   AuthConfig `yaml:"auth"`
 }
 
 // AuthConfig names the callers.
 type AuthConfig struct {
-	TokensFile string `yaml:"tokens_file"` // see query.LoadTokens
+	TokensFile string `yaml:"tokens_file"` // see query.LoadTokens; relative to the configuration file
 }
 
 // MetricsConfig is the port of /metrics, /healthz and /readyz.
 type MetricsConfig struct {
-	Listen string `yaml:"listen"` // default 127.0.0.1:9480; "" switches it off
+	Listen string `yaml:"listen"` // default 127.0.0.1:9480; "off" switches it off
 }
 
-// LedgerConfig is the log's face to the outside.
+// LedgerConfig is the log's face to the outside. Only Origin counts so far: signing needs a later version.
 type LedgerConfig struct {
-	SigningKeyFile     string        `yaml:"signing_key_file"`
-	Origin             string        `yaml:"origin"` // schema-less name of the log, owned by you, never reused
-	CheckpointInterval time.Duration `yaml:"checkpoint_interval"`
-	Publish            []string      `yaml:"publish"`
+	Origin string `yaml:"origin"` // schema-less name of the log, owned by you, never reused; default audit.invalid/CHAIN
 }
+
+const (
+	envPrefix   = "CASEBOOK_AUDIT_"
+	listenerOff = "off"
+)
+
+// loadConfig reads the configuration file that e names and lays the environment over it. A missing file is an error
+// unless the name is the default one: then the environment alone may say everything. The error of a wrong file has its
+// line and column. No error holds a DSN.
+func loadConfig(e *env) (*Config, error) {
+	cfg := &Config{}
+	text, err := os.ReadFile(e.configFile)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && e.configFile == defaultConfigFile:
+	case err != nil:
+		return nil, &exitError{exitUsage, fmt.Errorf("read the configuration: %w", err)}
+	default:
+		if err := yaml.UnmarshalWithOptions(text, cfg, yaml.Strict()); err != nil {
+			return nil, &exitError{exitUsage, fmt.Errorf("configuration %s: %s", e.configFile, yaml.FormatError(err, false, !mayHoldSecret(text)))}
+		}
+	}
+	if err := overlayEnv(reflect.ValueOf(cfg).Elem(), strings.TrimSuffix(envPrefix, "_")); err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	cfg.setDefaults(filepath.Dir(e.configFile))
+	if err := cfg.validate(); err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("configuration %s: %w", e.configFile, err)}
+	}
+	return cfg, nil
+}
+
+// mayHoldSecret says whether an excerpt of the file in an error message could print a password.
+func mayHoldSecret(text []byte) bool {
+	return strings.Contains(strings.ToLower(string(text)), "password") || strings.Contains(string(text), "@")
+}
+
+// overlayEnv sets each scalar below v from the environment variable of its path.
+func overlayEnv(v reflect.Value, name string) error {
+	for i := range v.NumField() {
+		field, value := v.Type().Field(i), v.Field(i)
+		key := name + "_" + strings.ToUpper(field.Tag.Get("yaml"))
+		if field.Type.Kind() == reflect.Struct {
+			if err := overlayEnv(value, key); err != nil {
+				return err
+			}
+			continue
+		}
+		if text, ok := os.LookupEnv(key); ok {
+			value.SetString(text)
+		}
+		if field.Tag.Get("secret") == "" {
+			continue
+		}
+		if file, ok := os.LookupEnv(key + "_FILE"); ok {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return fmt.Errorf("%s_FILE: %w", key, err)
+			}
+			value.SetString(strings.TrimSpace(string(text)))
+		}
+	}
+	return nil
+}
+
+func (c *Config) setDefaults(dir string) {
+	set := func(s *string, value string) {
+		if *s == "" {
+			*s = value
+		}
+	}
+	set(&c.Source.Slot, "casebook_audit")
+	set(&c.Source.Publication, "casebook_audit")
+	set(&c.Audit.Chain, "casebook")
+	set(&c.Mapping, "mapping.yaml")
+	set(&c.Query.Listen, "127.0.0.1:8480")
+	set(&c.Metrics.Listen, "127.0.0.1:9480")
+	set(&c.Ledger.Origin, "audit.invalid/"+c.Audit.Chain)
+	for _, path := range []*string{&c.Mapping, &c.Query.Auth.TokensFile} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+}
+
+func (c *Config) validate() error {
+	for _, dsn := range []struct{ key, value string }{
+		{"source.dsn", c.Source.DSN}, {"audit.dsn", c.Audit.DSN}, {"audit.reader_dsn", c.Audit.ReaderDSN},
+	} {
+		if dsn.value == "" {
+			return fmt.Errorf("%s is not set: give it in the file or as %s%s", dsn.key, envPrefix, strings.ToUpper(strings.ReplaceAll(dsn.key, ".", "_")))
+		}
+		if _, err := pgconn.ParseConfig(dsn.value); err != nil {
+			return fmt.Errorf("%s is not a connection string that libpq takes (not shown, as it may hold a password)", dsn.key)
+		}
+	}
+	if strings.Contains(c.Ledger.Origin, "://") || strings.ContainsAny(c.Ledger.Origin, " +\n") {
+		return fmt.Errorf("ledger.origin %q: use a schema-less name without spaces or +, such as audit.agency.example/casebook", c.Ledger.Origin)
+	}
+	return nil
+}
+
+// connectTimeout bounds every first connection to a database.
+const connectTimeout = 10 * time.Second

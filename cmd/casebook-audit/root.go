@@ -33,6 +33,8 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
+const defaultConfigFile = "casebook-audit.yaml"
+
 // env is what a command works with: where it prints, and its configuration file.
 type env struct {
 	stdout, stderr io.Writer
@@ -69,7 +71,7 @@ func newRootCmd(e *env) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.PersistentFlags().StringVar(&e.configFile, "config", "casebook-audit.yaml", "configuration file")
+	root.PersistentFlags().StringVar(&e.configFile, "config", defaultConfigFile, "configuration file")
 	root.PersistentFlags().BoolVar(&e.json, "json", false, "print JSON for machines")
 	root.AddCommand(newVersionCmd(e))
 	return root
