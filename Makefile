@@ -25,7 +25,9 @@ demo: ## two throwaway servers, a working day, the daemon and the log to try out
 	@$(MAKE) --no-print-directory build
 	@exec $(binary) demo $(if $(ONCE),--once)
 
-test: deps format vet ## the whole suite, on real Postgres 14 to 18
+test: ## the whole suite, on real Postgres 14 to 18
+	@internal/cluster/install.sh || echo "the tests that need what is missing will say so" >&2
+	@$(MAKE) --no-print-directory format vet
 	@go test ./internal/imports
 	@go test ./...
 	@$(MAKE) --no-print-directory race

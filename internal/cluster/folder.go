@@ -59,9 +59,13 @@ func makeFolder(parent string, a account) (string, *os.File, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	// It gets its name when it is locked: a sweep of another process must not find it free.
+	lock, err := os.CreateTemp(dir, "")
 	if err == nil {
 		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err == nil {
+		err = os.Rename(lock.Name(), filepath.Join(dir, lockName))
 	}
 	if err == nil && a.other {
 		err = os.Chown(dir, a.uid, a.gid)
