@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// demoPrinter keeps the lines of the phases and of the arriving entries apart.
+type demoPrinter struct {
+	mu       sync.Mutex
+	out, err io.Writer
+	start    time.Time
+}
+
+// phase prints one line of progress, with the time since the beginning.
+func (p *demoPrinter) phase(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.err, "%6.1f s  %s\n", time.Since(p.start).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// say prints to the output.
+func (p *demoPrinter) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.out, format+"\n", args...)
+}
+
+// perTransaction is how many entries of one transaction are shown; the batch of the night has 20,000.
+const perTransaction = 3
+
+// tail prints entries as they arrive in the audit database, until ctx is done. It closes first at the first one.
+type tail struct {
+	print *demoPrinter
+	first chan struct{}
+
+	seq    int64  // last entry seen
+	commit string // of the transaction that is being printed
+	count  int    // of its entries
+}
+
+const tailQuery = `
+select seq, coalesce(commit_lsn::text, ''), to_char(committed_at, 'HH24:MI:SS'), coalesce(user_name, user_email, initiator, ''),
+  concat_ws(' / ', application, record_name, case when sub_resource is null or sub_resource = resource then resource else concat_ws(' > ', resource, sub_resource) end),
+  coalesce(summary, action, '')
+from audit.entry where kind in (1, 2) and seq > $1 order by seq limit 5000`
+
+func (t *tail) run(ctx context.Context, dsn string) error {
+	t.seq = -1
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for {
+		if err := t.poll(ctx, conn); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(150 * time.Millisecond):
+		}
+	}
+}
+
+func (t *tail) poll(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, tailQuery, t.seq)
+	if err != nil {
+		return err
+	}
+	var seq int64
+	var commit, at, who, where, what string
+	_, err = pgx.ForEachRow(rows, []any{&seq, &commit, &at, &who, &where, &what}, func() error {
+		if t.seq < 0 {
+			close(t.first)
+		}
+		t.seq = seq
+		if commit != t.commit {
+			t.more()
+			t.commit, t.count = commit, 0
+		}
+		if t.count++; t.count <= perTransaction {
+			t.print.say("  %6d  %s  %-24s %-62s %s", seq, at, cut(who, 24), cut(where, 62), cut(what, 60))
+		}
+		return nil
+	})
+	return err
+}
+
+// more closes the transaction that was printed.
+func (t *tail) more() {
+	if hidden := t.count - perTransaction; hidden > 0 {
+		t.print.say("  %6s  and %d more of this transaction", "", hidden)
+	}
+}
+
+func cut(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
+}
+
+// waitStored waits until the log is complete up to an LSN of the source.
+func waitStored(ctx context.Context, audit *pgx.Conn, lsn string) error {
+	for {
+		var done bool
+		err := audit.QueryRow(ctx, `select coalesce(bool_and(greatest(end_lsn, acked_lsn) >= $1::pg_lsn), false) from audit.position`, lsn).Scan(&done)
+		if err != nil || done {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the log did not get as far as %s: %w", lsn, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// compareDay prints how many entries each scenario gave and says whether all are as they must be.
+func compareDay(ctx context.Context, audit *pgx.Conn, out io.Writer, day []*scenario) (bool, error) {
+	ok := true
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "scenario\t\tentries\texpected\t")
+	for _, s := range day {
+		var got int
+		err := audit.QueryRow(ctx, `select count(*) from audit.entry where kind in (1, 2) and commit_lsn >= $1::pg_lsn and commit_lsn < $2::pg_lsn`,
+			s.before, s.after).Scan(&got)
+		if err != nil {
+			return false, err
+		}
+		verdict := ""
+		if got != s.want {
+			verdict, ok = "WRONG", false
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", s.ID, cut(s.Title, 70), got, s.want, verdict)
+	}
+	return ok, w.Flush()
+}
+
+// printCounts prints the number of entries by application, resource and action.
+func printCounts(ctx context.Context, audit *pgx.Conn, out io.Writer) error {
+	rows, err := audit.Query(ctx, `
+		select coalesce(application, '(no record)'), coalesce(resource, '-'), coalesce(action, '-'), count(*)
+		from audit.entry where kind in (1, 2) group by 1, 2, 3 order by 1, 2, 3`)
+	if err != nil {
+		return err
+	}
+	type line struct{ application, resource string }
+	counts := map[line]map[string]int{}
+	var lines []line
+	var actions []string
+	var l line
+	var action string
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&l.application, &l.resource, &action, &n}, func() error {
+		if counts[l] == nil {
+			counts[l] = map[string]int{}
+			lines = append(lines, l)
+		}
+		if !slices.Contains(actions, action) {
+			actions = append(actions, action)
+		}
+		counts[l][action] = n
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.Sort(actions)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "application\tresource\t%s\ttotal\n", strings.Join(actions, "\t"))
+	all := 0
+	for _, l := range lines {
+		fmt.Fprintf(w, "%s\t%s", l.application, l.resource)
+		total := 0
+		for _, action := range actions {
+			total += counts[l][action]
+			if n := counts[l][action]; n > 0 {
+				fmt.Fprintf(w, "\t%d", n)
+			} else {
+				fmt.Fprint(w, "\t")
+			}
+		}
+		all += total
+		fmt.Fprintf(w, "\t%d\n", total)
+	}
+	fmt.Fprintf(w, "\t%s\t%d\n", strings.Repeat("\t", len(actions)), all)
+	return w.Flush()
+}
