@@ -1,0 +1,143 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// TableColumns names a table and the columns of it that are wanted.
+type TableColumns struct {
+	Schema, Table string
+	Columns       []string
+}
+
+func (t TableColumns) name() string { return identifier(t.Schema) + "." + identifier(t.Table) }
+
+// progressRows is how often ReadSnapshot tells how far it is.
+const progressRows = 10_000
+
+// ReadSnapshot reads tables as they were when the snapshot was taken, row by row: fn gets the table's index and the
+// values, in the order of its Columns, valid until it returns. progress (may be nil) hears the rows so far, at least once a
+// table. The rows pass through; nothing but one of them is held.
+//
+// The text of a value is the stream's: the type's output function under the pinned session, and no cast, see doc.go. Of an
+// ordinary table only its own rows are read, as children by inheritance come as tables of their own; of a partitioned one
+// all rows.
+func ReadSnapshot(ctx context.Context, cfg Config, snapshotName string, tables []TableColumns,
+	fn func(table int, values []Value) error, progress func(table int, rows int64),
+) error {
+	conn, err := dial(ctx, cfg.DSN, false)
+	if err != nil {
+		return err
+	}
+	defer hangUp(conn) // ends the transaction too
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + literal(snapshotName)
+	if _, err := conn.Exec(ctx, begin).ReadAll(); err != nil {
+		return fmt.Errorf("take the snapshot of the slot (it lives only until its NewSlot is closed): %w", err)
+	}
+	kinds := make([]string, len(tables))
+	for i, t := range tables { // all of them before the first row: a missing table should not show after an hour
+		row, err := tableRow(ctx, conn, t, "c.relkind")
+		if err != nil {
+			return err
+		}
+		kinds[i] = row
+	}
+	for i, t := range tables {
+		if err := readTable(ctx, conn, t, kinds[i], i, fn, progress); err != nil {
+			return fmt.Errorf("read table %s.%s of the snapshot: %w", t.Schema, t.Table, err)
+		}
+	}
+	return nil
+}
+
+func readTable(ctx context.Context, conn *pgconn.PgConn, t TableColumns, kind string, index int,
+	fn func(table int, values []Value) error, progress func(table int, rows int64),
+) error {
+	columns := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		columns[i] = identifier(c)
+	}
+	from := " FROM ONLY "
+	if kind == "p" {
+		from = " FROM "
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // when fn fails: don't read the rest
+	results := conn.Exec(ctx, "SELECT "+strings.Join(columns, ", ")+from+t.name())
+	values := make([]Value, len(columns))
+	var rows int64
+	for results.NextResult() {
+		reader := results.ResultReader()
+		for reader.NextRow() {
+			for i, b := range reader.Values() {
+				values[i] = Value{State: Text, Bytes: b}
+				if b == nil {
+					values[i] = Value{State: Null}
+				}
+			}
+			if err := fn(index, values); err != nil {
+				cancel()
+				results.Close()
+				return err
+			}
+			rows++
+			if progress != nil && rows%progressRows == 0 {
+				progress(index, rows)
+			}
+		}
+	}
+	if err := results.Close(); err != nil {
+		return err
+	}
+	if progress != nil {
+		progress(index, rows)
+	}
+	return nil
+}
+
+// tableRow asks for one expression over pg_class as c.
+func tableRow(ctx context.Context, conn *pgconn.PgConn, t TableColumns, expression string) (string, error) {
+	rows, err := queryRows(ctx, conn, "SELECT "+expression+` FROM pg_catalog.pg_class c
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p') AND n.nspname = `+literal(t.Schema)+" AND c.relname = "+literal(t.Table))
+	if err != nil {
+		return "", fmt.Errorf("look for table %s.%s: %w", t.Schema, t.Table, err)
+	}
+	if len(rows) == 0 {
+		return "", fmt.Errorf("table %s.%s does not exist in the source", t.Schema, t.Table)
+	}
+	return string(rows[0][0]), nil
+}
+
+// EstimateRows guesses how many rows each table has, for a progress bar. Where a table was never analysed, it guesses from
+// its size.
+func EstimateRows(ctx context.Context, cfg Config, tables []TableColumns) ([]int64, error) {
+	conn, err := dial(ctx, cfg.DSN, false)
+	if err != nil {
+		return nil, err
+	}
+	defer hangUp(conn)
+	estimates := make([]int64, len(tables))
+	for i, t := range tables {
+		text, err := tableRow(ctx, conn, t, `(SELECT coalesce(sum(CASE WHEN l.reltuples >= 0 THEN l.reltuples
+			ELSE pg_catalog.pg_relation_size(l.oid) / 100 END), 0)::bigint
+			FROM pg_catalog.pg_class l
+			WHERE l.oid = c.oid AND c.relkind = 'r'
+			   OR c.relkind = 'p' AND l.relkind = 'r' AND l.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))`)
+		var n int64
+		if err == nil {
+			n, err = strconv.ParseInt(text, 10, 64)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("estimate the rows of %s.%s", t.Schema, t.Table), err)
+		}
+		estimates[i] = n
+	}
+	return estimates, nil
+}
