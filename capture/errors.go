@@ -44,17 +44,14 @@ func Retryable(err error) bool {
 	if isFault(err) || errors.Is(err, context.Canceled) {
 		return false
 	}
-	var netErr net.Error
-	return errors.Is(err, errSilent) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	// Not net.Error: every syscall.Errno is one, a full disk too.
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		return op.Op != "remote error" && op.Op != "local error" // TLS: certificates will not change by trying again
+	}
+	var dns *net.DNSError
+	return errors.As(err, &dns) || errors.Is(err, errSilent) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.As(err, &netErr) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
-		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) && isConnectError(err)
-}
-
-// isConnectError: a Unix socket that is not there is a server that is down.
-func isConnectError(err error) bool {
-	var c *pgconn.ConnectError
-	return errors.As(err, &c)
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // retryableState: connection exceptions, too many connections, out of memory or of disk, and an operator who stops or

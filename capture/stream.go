@@ -532,14 +532,14 @@ func (s *Stream) sendStatus(at LSN, wantReply bool, limit time.Duration) error {
 	return nil
 }
 
-// end frees what is left and says goodbye. After a clean stop the server hears of the last confirmation; when that is
-// lost, it sends again what SkipThrough skips.
+// end frees what is left and says goodbye. The server hears of the last confirmation, unless the connection is the
+// trouble; when that is lost, it sends again what SkipThrough skips.
 func (s *Stream) end(err error) {
 	if s.open != nil {
 		s.open.Close()
 		s.open = nil
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if !Retryable(err) || errors.Is(err, context.DeadlineExceeded) { // the connection is sound
 		s.sendStatus(LSN(s.confirmed.Load()), false, goodbyeWithin)
 	}
 	hangUp(s.conn)

@@ -157,6 +157,7 @@ func (t *Tx) Close() error {
 type walk struct {
 	change   Change
 	old, new []Value
+	prefix   string // of the last message
 	frame    []byte // of the file's records
 	r        *bufio.Reader
 }
@@ -250,7 +251,10 @@ func (t *Tx) decode(w *walk, kind byte, rel int, frame []byte) error {
 	switch kind {
 	case msgMessage:
 		m, err := decodeMessage(frame)
-		w.change = Change{Op: OpMessage, Prefix: prefixString(w.change.Prefix, m.prefix), Content: m.content}
+		if w.prefix != string(m.prefix) { // nearly always the same one: no allocation
+			w.prefix = string(m.prefix)
+		}
+		w.change = Change{Op: OpMessage, Prefix: w.prefix, Content: m.content}
 		return err
 	case msgTruncate:
 		w.change = Change{Op: OpTruncate, Rel: t.rels[rel]}
@@ -262,12 +266,4 @@ func (t *Tx) decode(w *walk, kind byte, rel int, frame []byte) error {
 		}
 		return decodeChange(frame, t.rels[rel], w.old[:n], w.new[:n], &w.change)
 	}
-}
-
-// prefixString makes a string of b, without allocating when it equals the one of the message before.
-func prefixString(before string, b []byte) string {
-	if before == string(b) {
-		return before
-	}
-	return string(b)
 }
