@@ -47,7 +47,7 @@ apt_update() {
   [ "$(id -u)" != 0 ] || quiet apt-get -o DPkg::Lock::Timeout=120 update
 }
 
-apt_has() { command -v apt-cache >/dev/null && apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [0-9]'; }
+apt_has() { [[ $(apt-cache policy "$1" 2>/dev/null) == *"Candidate: "[0-9]* ]]; }
 
 # apt_install PROGRAM-THAT-NEEDS-IT PACKAGE...
 apt_install() {
