@@ -19,3 +19,8 @@ var Seed string
 //
 //go:embed scenarios.sql
 var Scenarios string
+
+// Mapping says what the tables of Schema mean. `casebook-audit mapping check` reads it.
+//
+//go:embed mapping.yaml
+var Mapping string
