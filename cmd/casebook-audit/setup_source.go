@@ -3,16 +3,80 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
 
+	"casebook.example/audit/mapping"
 	"casebook.example/audit/sql/source"
 )
 
-// planSource compares the source's catalog with what the mapping needs and lists the SQL for the difference.
-func planSource(ctx context.Context, conn *pgx.Conn, cfg *Config, tables []tableFate) (*sqlPlan, error) {
+func newSetupSourceCmd(e *env) *cobra.Command {
+	var apply, remove bool
+	var adminDSN string
+	cmd := &cobra.Command{
+		Use:   "source",
+		Short: "Prepare the audited database: role, stamp triggers, publication, replica identity",
+		Long: `Setup source prints the SQL that is missing in the audited database, and runs it with --apply in one transaction:
+a role for the daemon that may replicate and read the mapped tables, statement triggers that copy the session's user into
+the write-ahead log, a publication of the mapped tables, REPLICA IDENTITY FULL on each table and partition, and an event
+trigger that covers partitions made later. Each table is locked for a moment; a busy one makes setup fail with nothing changed.
+
+It needs a role that owns the tables, or a superuser: --admin-dsn or CASEBOOK_AUDIT_ADMIN_DSN; without it, source.dsn.
+--remove takes all of it away again and leaves the replication slot to you.`,
+		Example: "  casebook-audit setup source --admin-dsn 'service=casebook-admin' > setup.sql\n" +
+			"  casebook-audit setup source --admin-dsn 'service=casebook-admin' --apply",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(e)
+			if err != nil {
+				return err
+			}
+			setting := "--admin-dsn"
+			if adminDSN == "" {
+				setting, adminDSN = envPrefix+"ADMIN_DSN", os.Getenv(envPrefix+"ADMIN_DSN")
+			}
+			if adminDSN == "" {
+				setting, adminDSN = "source.dsn", cfg.Source.DSN
+			}
+			var rules *mapping.Rules
+			if !remove { // what was set up is taken away whatever the mapping says today
+				if rules, err = loadRules(cfg); err != nil {
+					return err
+				}
+			}
+			conn, err := connectAdmin(cmd.Context(), setting, adminDSN)
+			if err != nil {
+				return err
+			}
+			defer conn.Close(context.WithoutCancel(cmd.Context()))
+			var plan *sqlPlan
+			if remove {
+				plan, err = planRemoveSource(cmd.Context(), conn, cfg)
+			} else {
+				plan, err = planSetupSource(cmd.Context(), conn, cfg, rules)
+			}
+			if err != nil {
+				return err
+			}
+			return e.runPlan(cmd.Context(), conn, plan, apply)
+		},
+	}
+	cmd.Flags().BoolVar(&apply, "apply", false, "run the SQL, in one transaction")
+	cmd.Flags().BoolVar(&remove, "remove", false, "plan the undo instead")
+	cmd.Flags().StringVar(&adminDSN, "admin-dsn", "", "connection of an administrator of the source (default: $CASEBOOK_AUDIT_ADMIN_DSN, then source.dsn)")
+	return cmd
+}
+
+// planSetupSource compares the source's catalog with what the mapping needs and lists the SQL for the difference.
+func planSetupSource(ctx context.Context, conn *pgx.Conn, cfg *Config, rules *mapping.Rules) (*sqlPlan, error) {
+	return planSource(ctx, conn, cfg, rules.Tables())
+}
+
+func planSource(ctx context.Context, conn *pgx.Conn, cfg *Config, tables []mapping.TableFate) (*sqlPlan, error) {
 	role, err := sourceRole(cfg)
 	if err != nil {
 		return nil, err
@@ -79,7 +143,7 @@ type sourcePlan struct {
 	sqlPlan
 	cat    *sourceCatalog
 	cfg    *Config
-	tables []tableFate
+	tables []mapping.TableFate
 	made   []string // rows of casebook_audit.made, as SQL
 }
 

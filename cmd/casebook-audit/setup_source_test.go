@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"casebook.example/audit/internal/pgtest"
+	"casebook.example/audit/mapping"
 )
 
 // sourceTest is a small source database with a role, slot and publication names of its own, as all of them but the
@@ -21,7 +22,7 @@ type sourceTest struct {
 	db     *pgtest.DB
 	conn   *pgx.Conn // superuser
 	cfg    *Config
-	tables []tableFate
+	tables []mapping.TableFate
 	app    string // a plain role with all rights on the tables
 }
 
@@ -48,13 +49,13 @@ func newSourceTest(t *testing.T, db *pgtest.DB) *sourceTest {
 		CREATE ROLE `+s.app+` LOGIN;
 		GRANT USAGE ON SCHEMA work, "Odd ""One" TO `+s.app+`;
 		GRANT ALL ON ALL TABLES IN SCHEMA work, "Odd ""One" TO `+s.app)
-	s.tables = []tableFate{
+	s.tables = []mapping.TableFate{
 		{Name: "work.parent", Columns: []string{"id", "name"}, Key: []string{"id"}, Published: true, Directory: []string{"name"}},
 		{Name: "work.child", Columns: []string{"id", "parent_id"}, Key: []string{"id"}, Published: true},
 		{Name: "work.mail", Columns: []string{"id", "sent_on", "body"}, Key: []string{"id", "sent_on"}, Published: true},
 		{Name: `Odd "One.The 'Table'`, Columns: []string{"id", "select"}, Key: []string{"id"}, Published: true},
 		{Name: "work.kind", Columns: []string{"id", "name"}, Key: []string{"id"}, Published: true, Directory: []string{"name"}},
-		{Name: "work.noise", Fate: "excluded", Reason: "test"},
+		{Name: "work.noise", Fate: mapping.FateOff, Reason: "test"},
 	}
 	t.Cleanup(func() { // before the database goes, so that nothing depends on the roles
 		for _, role := range []string{s.app, "audit_" + db.Name} {

@@ -12,14 +12,6 @@ import (
 	"casebook.example/audit/sql/source"
 )
 
-// tableFate is what the mapping does with a table.
-type tableFate struct {
-	Name, Fate, Reason string
-	Columns, Key       []string
-	Published          bool
-	Directory          []string
-}
-
 // sourceCatalog is what setup and check know of the audited database: one reading of its catalog, with the rights of
 // the role that the daemon uses.
 type sourceCatalog struct {
@@ -51,6 +43,7 @@ type relInfo struct {
 	identity                   string // relreplident
 	partition, extension       bool
 	rls, policy                bool
+	canWrite                   bool
 	canSelect, canUse          bool // by the role; canUse: its schema
 	rows                       float64
 	triggerEnabled, triggerDef string
@@ -175,6 +168,7 @@ func (c *sourceCatalog) readTables(ctx context.Context, conn *pgx.Conn, publicat
 	  EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = $3),
 	  coalesce(r.oid IS NOT NULL AND has_table_privilege(r.oid, c.oid, 'SELECT'), false),
 	  coalesce(r.oid IS NOT NULL AND has_schema_privilege(r.oid, n.oid, 'USAGE'), false),
+	  coalesce(r.oid IS NOT NULL AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'), false),
 	  coalesce(t.tgenabled::text, ''), coalesce(t.tgtype, 0)::int, coalesce(substring(pg_get_triggerdef(t.oid) FROM 'FOR EACH .*$'), ''),
 	  pr.oid IS NOT NULL, coalesce(to_jsonb(pr) ->> 'prqual', to_jsonb(pr) ->> 'prattrs') IS NOT NULL
 	FROM pg_class c
@@ -197,7 +191,7 @@ func (c *sourceCatalog) readTables(ctx context.Context, conn *pgx.Conn, publicat
 	for rows.Next() {
 		r := &relInfo{}
 		if err := rows.Scan(&r.oid, &r.parent, &r.schema, &r.table, &r.sql, &r.kind, &r.persistence, &r.identity, &r.partition,
-			&r.rls, &r.rows, &r.extension, &r.policy, &r.canSelect, &r.canUse, &r.triggerEnabled, &r.triggerType, &r.triggerDef,
+			&r.rls, &r.rows, &r.extension, &r.policy, &r.canSelect, &r.canUse, &r.canWrite, &r.triggerEnabled, &r.triggerType, &r.triggerDef,
 			&r.inPublication, &r.filtered); err != nil {
 			return err
 		}
