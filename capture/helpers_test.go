@@ -121,6 +121,25 @@ func (r *session) tx(t *testing.T) *Tx {
 	}
 }
 
+// endsWithoutTx waits for the end of a stream that must not deliver anything more.
+func (r *session) endsWithoutTx(t *testing.T) {
+	t.Helper()
+	deadline := time.After(patience / 2)
+	for {
+		select {
+		case e, ok := <-r.out:
+			if !ok {
+				return
+			}
+			if e.Tx != nil {
+				t.Fatalf("transaction %s was delivered", e.Tx.CommitLSN)
+			}
+		case <-deadline:
+			t.Fatal("the stream goes on")
+		}
+	}
+}
+
 func (b *bed) exec(t *testing.T, sql string, args ...any) {
 	t.Helper()
 	if len(args) == 0 {

@@ -257,11 +257,7 @@ func TestPublicationDropped(t *testing.T) {
 		s.Confirm(first.EndLSN)
 		b.exec(t, "drop publication casebook_audit")
 		b.exec(t, "insert into r values (2)")
-		for e := range s.out {
-			if e.Tx != nil {
-				t.Fatal("a transaction without a publication")
-			}
-		}
+		s.endsWithoutTx(t)
 		err := s.wait(t)
 		if !errors.Is(err, ErrPublicationMissing) || Retryable(err) {
 			t.Fatalf("a stream without its publication ended with %v", err)
@@ -278,11 +274,7 @@ func TestPublicationDropped(t *testing.T) {
 		cfg := b.cfg
 		cfg.SkipThrough = first.CommitLSN // its confirmation may have been lost with the stream
 		again := b.run(t, cfg, 0, 4)
-		for e := range again.out {
-			if e.Tx != nil {
-				t.Fatal("a transaction without a publication")
-			}
-		}
+		again.endsWithoutTx(t)
 		if err := again.wait(t); !errors.Is(err, ErrPublicationMissing) {
 			t.Errorf("a publication younger than the slot: %v", err)
 		}
