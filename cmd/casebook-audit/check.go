@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"casebook.example/audit/capture"
 	"casebook.example/audit/mapping"
 )
 
@@ -73,6 +74,7 @@ type checker struct {
 	findings []finding
 
 	source, audit *side
+	chain         chainState
 }
 
 // side is one database as check found it.
@@ -81,21 +83,22 @@ type side struct {
 	about    string // for the last line of the text
 	clock    clockReading
 	systemID string
+
+	slot      capture.SlotInfo // of the source
+	slotFound bool
 }
 
 func (c *checker) add(f finding) { c.findings = append(c.findings, f) }
 
-// run makes all probes. The error is of a database that cannot be reached or asked; the findings so far stay.
+// run makes all probes. The error is of a database that cannot be reached or asked; the findings so far stay. The source
+// is asked first: its slot moves only after the chain has, so a daemon that works meanwhile cannot look like a gap.
 func (c *checker) run(ctx context.Context) error {
-	return errors.Join(c.checkSource(ctx), c.checkAudit(ctx), c.checkBoth())
-}
-
-// checkBoth compares what only both sides together tell.
-func (c *checker) checkBoth() error {
+	err := errors.Join(c.checkSource(ctx), c.checkAudit(ctx))
+	c.checkFit()
 	if c.source != nil && c.audit != nil {
 		c.findings = append(c.findings, clockFindings(c.source.clock, c.audit.clock)...)
 	}
-	return nil
+	return err
 }
 
 // clockReading is the difference between a server's clock and ours, and how far off the measurement may be.

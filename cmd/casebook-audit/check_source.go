@@ -82,6 +82,7 @@ func (c *checker) checkServer(ctx context.Context, conn *pgx.Conn, cat *sourceCa
 	if s.slotInfo, s.slotFound, err = capture.LookupSlot(ctx, conn.PgConn(), c.cfg.Source.Slot); err != nil {
 		return err
 	}
+	c.source.slot, c.source.slotFound = s.slotInfo, s.slotFound
 	c.checkSettings(s)
 	if s.slotFound {
 		c.checkSlot(s, cat)
