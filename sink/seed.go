@@ -1,0 +1,78 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+
+	"casebook.example/audit/ledger"
+	"casebook.example/audit/mapping"
+)
+
+// Seed says where a slot was made, and on what.
+type Seed struct {
+	Slot            string
+	ConsistentPoint ledger.LSN
+	SystemID        string
+	Timeline        int32
+}
+
+// BeginSeed notes the slot before the directory is filled, so that a crash on the way is noticed: until MarkSeeded the
+// chain counts as not begun. keep leaves the rows that are there, for a chain that has streamed before.
+func (w *Writer) BeginSeed(ctx context.Context, seed Seed, keep bool) error {
+	b, err := w.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Rollback()
+	_, err = b.tx.Exec(ctx, `UPDATE audit.position SET slot = $2, consistent_point = $3::pg_lsn, system_id = $4, timeline = $5, seeded_at = NULL WHERE chain = $1`,
+		w.number, seed.Slot, seed.ConsistentPoint.String(), seed.SystemID, seed.Timeline)
+	if err != nil {
+		return explain(fmt.Errorf("note the slot: %w", err))
+	}
+	_ = keep // rows of an earlier attempt are overwritten; those that are gone from the source stay, as deleted rows do
+	if err := b.Commit(ctx, Upto{}); err != nil {
+		return err
+	}
+	at := w.Position()
+	at.Slot, at.ConsistentPoint, at.SystemID, at.Timeline, at.Seeded = seed.Slot, seed.ConsistentPoint, seed.SystemID, seed.Timeline, false
+	w.setPosition(at)
+	return nil
+}
+
+// SeedRows stores a part of the snapshot.
+func (w *Writer) SeedRows(ctx context.Context, rows []mapping.StoredRow, records []mapping.RecordName, users []mapping.UserName) error {
+	b, err := w.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Rollback()
+	if err := b.Directory(ctx, rows); err != nil {
+		return err
+	}
+	if err := b.Names(ctx, records, users); err != nil {
+		return err
+	}
+	return b.Commit(ctx, Upto{})
+}
+
+// MarkSeeded ends the filling: entries say what the chain begins with, and streaming starts at the slot's consistent
+// point.
+func (w *Writer) MarkSeeded(ctx context.Context, entries []*ledger.Entry) error {
+	b, err := w.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Rollback()
+	if err := b.Entries(ctx, entries); err != nil {
+		return err
+	}
+	at := w.Position()
+	_, err = b.tx.Exec(ctx, `UPDATE audit.position SET seeded_at = now(), end_lsn = greatest(end_lsn, $2::pg_lsn), acked_lsn = greatest(acked_lsn, $2::pg_lsn) WHERE chain = $1`,
+		w.number, at.ConsistentPoint.String())
+	if err != nil {
+		return explain(fmt.Errorf("note that the directory is filled: %w", err))
+	}
+	at.EndLSN, at.AckedLSN, at.Seeded = max(at.EndLSN, at.ConsistentPoint), max(at.AckedLSN, at.ConsistentPoint), true
+	w.setPosition(at)
+	return b.Commit(ctx, Upto{})
+}
