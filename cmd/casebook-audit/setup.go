@@ -22,7 +22,7 @@ func newSetupCmd(e *env) *cobra.Command {
 it with --apply in one transaction. A second run has nothing to do. --remove is the undo.`,
 		Example: "  casebook-audit setup source\n  casebook-audit setup audit --apply",
 	}
-	cmd.AddCommand(newSetupSourceCmd(e))
+	cmd.AddCommand(newSetupSourceCmd(e), newSetupAuditCmd(e))
 	return cmd
 }
 
