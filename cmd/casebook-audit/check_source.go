@@ -255,18 +255,24 @@ func (c *checker) addList(level severity, code string, objects []string, what, w
 // checkStamps looks at what brings the user into the log, apart from the triggers of each table.
 func (c *checker) checkStamps(cat *sourceCatalog) {
 	plan := &sourcePlan{cat: cat, cfg: c.cfg}
-	if plan.functionFault("stamp", source.Stamp) {
-		what := "the stamp function is not this version's, or was altered"
-		if _, ok := cat.functions["stamp"]; !ok {
-			what = "there is no stamp function"
+	stamp, unstamped := cat.functions["stamp"], cat.functions["unstamped"]
+	switch {
+	case plan.functionFault("stamp", source.Stamp) || plan.functionFault("unstamped", source.Unstamped):
+		what := "the functions of the stamp triggers are not this version's, or were altered"
+		if stamp.body == "" || unstamped.body == "" {
+			what = "a function of the stamp triggers is missing"
 		}
 		c.add(finding{severityError, "source-stamp-function", what,
-			"It writes the session's user into the write-ahead log: without it changes are unattributed, altered it may say anything.",
+			"They write the session's user into the write-ahead log: without them changes are unattributed, altered they may say anything.",
 			"casebook-audit setup source --apply", nil})
-	} else if f := cat.functions["stamp"]; !f.canEmit {
-		c.add(finding{severityError, "source-stamp-owner", "the owner of the stamp function may not execute pg_logical_emit_message",
+	case !stamp.canEmit:
+		c.add(finding{severityError, "source-stamp-rights", "the owner of casebook_audit.stamp() may not execute pg_logical_emit_message",
 			"Every change of a published table fails now.",
-			fmt.Sprintf("GRANT EXECUTE ON FUNCTION pg_catalog.%s TO %s;", strings.Join(cat.signatures(), ", pg_catalog."), quoteIdent(f.owner)), nil})
+			fmt.Sprintf("GRANT EXECUTE ON FUNCTION pg_catalog.%s TO %s;", strings.Join(cat.signatures(), ", pg_catalog."), quoteIdent(stamp.owner)), nil})
+	case !unstamped.public:
+		c.add(finding{severityError, "source-stamp-rights", "not every role may execute casebook_audit.unstamped()",
+			"Every change of a published table fails now, for the roles that may not.",
+			"GRANT EXECUTE ON FUNCTION casebook_audit.unstamped() TO PUBLIC;", nil})
 	}
 	var public, mend []string
 	for _, m := range cat.messages {

@@ -196,6 +196,9 @@ func (p *sourcePlan) planFunctions() {
 	if p.functionFault("stamp", source.Stamp) {
 		p.add("What each stamp trigger calls", source.Stamp)
 	}
+	if p.functionFault("unstamped", source.Unstamped) || !p.cat.functions["unstamped"].public {
+		p.add("What tells a stamp trigger that there is nothing new to say", source.Unstamped)
+	}
 	if p.functionFault("cover", source.Cover) {
 		p.add("What sets trigger and identity on one table", source.Cover)
 	}
@@ -204,11 +207,8 @@ func (p *sourcePlan) planFunctions() {
 // functionFault says whether the function is missing or not as this version makes it.
 func (p *sourcePlan) functionFault(name, create string) bool {
 	f, ok := p.cat.functions[name]
-	return !ok || f.body != source.Body(create) || !f.fixedPath() || f.definer != strings.Contains(create, "SECURITY DEFINER")
-}
-
-func (f functionInfo) fixedPath() bool {
-	return slices.Contains(f.config, "search_path=pg_catalog, pg_temp")
+	return !ok || f.body != source.Body(create) || f.definer != strings.Contains(create, "SECURITY DEFINER") ||
+		slices.Contains(f.config, "search_path=pg_catalog, pg_temp") != strings.Contains(create, "SET search_path")
 }
 
 // published lists the mapped tables that exist and can be in a publication; it notes those that don't.

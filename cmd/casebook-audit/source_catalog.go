@@ -94,6 +94,7 @@ type publicationInfo struct {
 
 type functionInfo struct {
 	body, owner  string
+	public       bool // PUBLIC may execute it
 	canEmit      bool // its owner may execute pg_logical_emit_message
 	definer      bool
 	ownerIsSuper bool
@@ -244,6 +245,7 @@ func (c *sourceCatalog) readFunctions(ctx context.Context, conn *pgx.Conn) error
 	rows, err := conn.Query(ctx, `
 		SELECT p.proname::text, p.prosrc, pg_get_userbyid(p.proowner)::text, p.prosecdef, coalesce(p.proconfig, '{}'),
 		  (SELECT rolsuper FROM pg_roles WHERE oid = p.proowner),
+		  EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE'),
 		  has_function_privilege(p.proowner, 'pg_catalog.pg_logical_emit_message(boolean,text,bytea' ||
 		    CASE WHEN current_setting('server_version_num')::int >= 170000 THEN ',boolean)' ELSE ')' END, 'EXECUTE')
 		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1`, source.Schema)
@@ -254,7 +256,7 @@ func (c *sourceCatalog) readFunctions(ctx context.Context, conn *pgx.Conn) error
 	for rows.Next() {
 		var name string
 		var f functionInfo
-		if err := rows.Scan(&name, &f.body, &f.owner, &f.definer, &f.config, &f.ownerIsSuper, &f.canEmit); err != nil {
+		if err := rows.Scan(&name, &f.body, &f.owner, &f.definer, &f.config, &f.ownerIsSuper, &f.public, &f.canEmit); err != nil {
 			return err
 		}
 		c.functions[name] = f

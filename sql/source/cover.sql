@@ -11,16 +11,8 @@ DECLARE
 BEGIN
   -- The trigger first: casebook_audit.cover_new() leaves tables alone that have it, else our ALTER TABLE would wake it
   -- for the same table again.
-  EXECUTE format($sql$
-    CREATE OR REPLACE TRIGGER casebook_audit_stamp
-    BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT
-    WHEN (current_setting('casebook_audit.stamp', true) IS DISTINCT FROM format('%%L,%%L,%%L,%%L,%%L,%%L,%%L,%%L,%%L',
-      session_user, current_setting('application_name'),
-      current_setting('audit.user_id', true), current_setting('audit.user_unique_name', true),
-      current_setting('app.current_user_id', true), current_setting('request.jwt.claims', true),
-      current_setting('hasura.user', true), current_setting('pghistory.context_metadata', true),
-      current_setting('logidze.meta', true)))
-    EXECUTE FUNCTION casebook_audit.stamp()$sql$, rel);
+  EXECUTE format('CREATE OR REPLACE TRIGGER casebook_audit_stamp BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s '
+    'FOR EACH STATEMENT WHEN (casebook_audit.unstamped()) EXECUTE FUNCTION casebook_audit.stamp()', rel);
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER casebook_audit_stamp', rel);
 
   SELECT CASE c.relreplident WHEN 'd' THEN 'DEFAULT' WHEN 'n' THEN 'NOTHING' WHEN 'i' THEN coalesce(

@@ -18,12 +18,7 @@ const (
 
 // TriggerDef is how pg_get_triggerdef shows the trigger, from FOR EACH on, in every version and with search_path =
 // pg_catalog. A trigger that shows anything else was not made by Cover, or by that of another version.
-const TriggerDef = `FOR EACH STATEMENT WHEN ((current_setting('casebook_audit.stamp'::text, true) IS DISTINCT FROM ` +
-	`format('%L,%L,%L,%L,%L,%L,%L,%L,%L'::text, SESSION_USER, current_setting('application_name'::text), ` +
-	`current_setting('audit.user_id'::text, true), current_setting('audit.user_unique_name'::text, true), ` +
-	`current_setting('app.current_user_id'::text, true), current_setting('request.jwt.claims'::text, true), ` +
-	`current_setting('hasura.user'::text, true), current_setting('pghistory.context_metadata'::text, true), ` +
-	`current_setting('logidze.meta'::text, true)))) EXECUTE FUNCTION casebook_audit.stamp()`
+const TriggerDef = `FOR EACH STATEMENT WHEN (casebook_audit.unstamped()) EXECUTE FUNCTION casebook_audit.stamp()`
 
 // TriggerType is pg_trigger.tgtype of it: BEFORE, for each statement, INSERT, DELETE, UPDATE and TRUNCATE.
 const TriggerType = 2 | 4 | 8 | 16 | 32
@@ -32,6 +27,11 @@ const TriggerType = 2 | 4 | 8 | 16 | 32
 //
 //go:embed stamp.sql
 var Stamp string
+
+// Unstamped creates or replaces casebook_audit.unstamped(), the triggers' WHEN clause.
+//
+//go:embed unstamped.sql
+var Unstamped string
 
 // Cover creates or replaces casebook_audit.cover(regclass), which sets one table's identity and trigger.
 //
