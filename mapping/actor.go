@@ -1,0 +1,129 @@
+package mapping
+
+import (
+	"encoding/json"
+	"strings"
+
+	"casebook.example/audit/ledger"
+)
+
+const stampPrefix = "casebook.audit"
+
+// stampVariables are the session variables that the stamp carries.
+var stampVariables = []string{
+	"audit.user_id", "audit.user_unique_name", "app.current_user_id", "request.jwt.claims", "hasura.user",
+	"pghistory.context_metadata", "logidze.meta",
+}
+
+// stamp is what a session said of itself, as the trigger wrote it into the WAL.
+type stamp struct {
+	V       int               `json:"v"`
+	Context map[string]string `json:"ctx"`
+	Role    string            `json:"role"`
+	App     string            `json:"app"`
+	Addr    *string           `json:"addr"`
+	PID     uint32            `json:"pid"`
+}
+
+// actor is who made the row changes that follow a stamp. It is made once a stamp, not once a row.
+type actor struct {
+	initiator string
+	userID    string
+	email     string
+	name      string
+	tenant    string
+	variable  string // that named the user
+	value     string // what stood in it
+	role      string
+	app       string
+	addr      string
+	pid       uint32
+	remark    string
+}
+
+// unattributed stands before the first stamp of a transaction.
+var unattributed = actor{initiator: ledger.InitiatorUnattributed}
+
+// actorOf reads a stamp.
+func (m *Mapper) actorOf(w *work, content []byte) actor {
+	var s stamp
+	if err := json.Unmarshal(content, &s); err != nil || s.V != 1 {
+		return actor{initiator: ledger.InitiatorUnattributed, remark: "the stamp of this change cannot be read"}
+	}
+	a := actor{initiator: ledger.InitiatorOperator, role: s.Role, app: s.App, pid: s.PID}
+	if s.Addr != nil {
+		a.addr = *s.Addr
+	}
+	for _, rule := range m.rules.context {
+		id := s.Context[rule.variable]
+		if id != "" && rule.path != "" {
+			id = jsonPath(id, rule.path)
+		}
+		if id != "" {
+			a.variable, a.value, a.userID = rule.variable, id, id
+			break
+		}
+	}
+	switch a.userID {
+	case "":
+		return a
+	case "-1", "UNKNOWN":
+		a.initiator, a.userID = ledger.InitiatorUnattributed, ""
+		a.remark = a.variable + " says " + a.value + ": the application did not know the user"
+		return a
+	}
+	a.initiator = ledger.InitiatorUser
+	u := m.rules.users
+	if u == nil {
+		return a
+	}
+	r := m.dir.find(w, u.t, a.userID)
+	if r == nil || !r.known {
+		a.remark = "user " + a.userID + " is not in the directory"
+		return a
+	}
+	img := r.at(w.commit, before)
+	a.email, a.name = img.text(u.email), img.text(u.name)
+	if initiator := u.initiators[img.text(u.kind)]; initiator != "" {
+		a.initiator = initiator
+	}
+	return a
+}
+
+// jsonPath looks for a text or a number in JSON. A step of the path may itself contain dots, as claims do: the longest
+// key that exists is taken. "" when nothing is there.
+func jsonPath(text, path string) string {
+	var v any
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if d.Decode(&v) != nil {
+		return ""
+	}
+	return walkPath(v, path)
+}
+
+func walkPath(v any, path string) string {
+	if path == "" {
+		switch v := v.(type) {
+		case string:
+			return v
+		case json.Number:
+			return v.String()
+		}
+		return ""
+	}
+	object, ok := v.(map[string]any)
+	if !ok {
+		return ""
+	}
+	for key := path; ; {
+		if next, ok := object[key]; ok {
+			return walkPath(next, strings.TrimPrefix(path[len(key):], "."))
+		}
+		dot := strings.LastIndexByte(key, '.')
+		if dot < 0 {
+			return ""
+		}
+		key = key[:dot]
+	}
+}

@@ -1,0 +1,500 @@
+package mapping
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"strings"
+	"unicode/utf8"
+
+	"casebook.example/audit/capture"
+	"casebook.example/audit/ledger"
+)
+
+// side says which state of a row is meant: before the transaction at hand or after it.
+type side uint8
+
+const (
+	before side = iota
+	after
+)
+
+type valueState uint8
+
+const (
+	unknown valueState = iota
+	null
+	known
+)
+
+type value struct {
+	s  string
+	st valueState
+}
+
+// image is one state of a row: the directory's columns, as in table.dir.
+type image []value
+
+func (img image) text(i int) string {
+	if i < 0 || i >= len(img) {
+		return ""
+	}
+	return img[i].s
+}
+
+func (img image) get(i int) value {
+	if i < 0 || i >= len(img) {
+		return value{}
+	}
+	return img[i]
+}
+
+// row is a row of the source as the directory knows it: its state after the last transaction that changed it, and the one
+// before that transaction. With both, every change is resolved exactly, whatever order a transaction has. A deleted row
+// keeps its last state: the entries of its children need it.
+type row struct {
+	t     *table
+	key   string
+	known bool // false: looked for and never seen
+	gone  bool // deleted
+	lsn   ledger.LSN
+	cur   image
+	prev  image // nil: there was no row; shares cur's memory when nothing changed
+	name  string
+	named bool // name is that of cur; only where the row's own columns make the name
+
+	partial      bool // waits for what is stored to fill in what the stream did not tell
+	dirty, taken bool
+	older, newer *row // least recently used first
+}
+
+// at gives the state to look at. Where there is none on that side, a parent made or deleted in the same transaction, the
+// other side is the truth.
+func (r *row) at(commit ledger.LSN, s side) image {
+	if s == before && r.lsn == commit && commit != 0 && r.prev != nil {
+		return r.prev
+	}
+	return r.cur
+}
+
+// directory is the cache of rows in front of the audit database. Its owner is the mapper's goroutine.
+type directory struct {
+	load  func(ctx context.Context, keys []Key) ([]StoredRow, error)
+	rules *Rules
+	rows  map[*table]map[string]*row
+	count int
+	limit int
+	dirty []*row
+	taken []*row
+
+	ends    row // ring of all rows: ends.newer is the oldest
+	partial []*row
+	spilled bool // some rows of this transaction are already stored
+}
+
+const (
+	cacheRows = 100_000
+	loadBatch = 5_000
+)
+
+func newDirectory(rules *Rules, load func(context.Context, []Key) ([]StoredRow, error)) *directory {
+	d := &directory{load: load, rules: rules, limit: cacheRows, rows: map[*table]map[string]*row{}}
+	for _, t := range rules.order {
+		if t.target {
+			d.rows[t] = map[string]*row{}
+		}
+	}
+	d.ends.older, d.ends.newer = &d.ends, &d.ends
+	return d
+}
+
+func (d *directory) unlink(r *row) {
+	r.older.newer, r.newer.older = r.newer, r.older
+}
+
+func (d *directory) pushNewest(r *row) {
+	r.older, r.newer = d.ends.older, &d.ends
+	r.older.newer, d.ends.older = r, r
+}
+
+// get gives a row of the cache, or nil.
+func (d *directory) get(t *table, key string) *row {
+	r := d.rows[t][key]
+	if r != nil && d.ends.older != r {
+		d.unlink(r)
+		d.pushNewest(r)
+	}
+	return r
+}
+
+// find is get for a row that is needed: a miss is noted, to be loaded with the others.
+func (d *directory) find(w *work, t *table, key string) *row {
+	if r := d.get(t, key); r != nil {
+		return r
+	}
+	w.misses[Key{t.name, strings.Clone(key)}] = struct{}{}
+	return nil
+}
+
+// add takes a row into the cache.
+func (d *directory) add(t *table, key string) *row {
+	r := &row{t: t, key: strings.Clone(key)}
+	d.rows[t][r.key] = r
+	d.count++
+	d.pushNewest(r)
+	return r
+}
+
+// trim lets go of the rows that were not used for the longest time. What is not stored yet stays.
+func (d *directory) trim() {
+	for r := d.ends.newer; d.count > d.limit && r != &d.ends; {
+		next := r.newer
+		if !r.dirty && !r.taken && !r.partial {
+			d.unlink(r)
+			delete(d.rows[r.t], r.key)
+			d.count--
+		}
+		r = next
+	}
+}
+
+// begin prepares a change of the row by the transaction.
+func (r *row) begin(commit ledger.LSN) {
+	if r.lsn == commit {
+		return
+	}
+	r.lsn = commit
+	r.prev = nil
+	if r.known {
+		r.prev = r.cur
+	}
+}
+
+func (d *directory) mark(r *row) {
+	r.named = false
+	if !r.dirty {
+		r.dirty = true
+		d.dirty = append(d.dirty, r)
+	}
+}
+
+// feed takes a row change into the directory.
+func (d *directory) feed(p *plan, c *capture.Change, commit ledger.LSN, old []capture.Value) *row {
+	tuple := c.New
+	if c.Op == capture.OpDelete {
+		tuple = c.Old
+	}
+	key := p.rowKey(tuple, old)
+	if key == "" {
+		return nil
+	}
+	r := d.get(p.t, key)
+	switch c.Op {
+	case capture.OpInsert:
+		if r == nil {
+			r = d.add(p.t, key)
+			if d.spilled {
+				d.wait(r)
+			}
+		}
+		r.begin(commit)
+		r.known, r.gone = true, false
+		r.cur = p.image(c.New, nil, nil)
+		d.mark(r)
+	case capture.OpUpdate:
+		if oldKey := p.rowKey(old, nil); old != nil && oldKey != "" && oldKey != key {
+			d.move(p, oldKey, c, commit, old)
+			r = d.get(p.t, key)
+		} else if p.sameImage(old, c.New) {
+			return nil
+		}
+		if r == nil || !r.known {
+			r = d.fromOld(p, r, key, commit, old)
+		}
+		r.begin(commit)
+		r.known, r.gone = true, false
+		r.cur = p.image(c.New, old, r.cur)
+		d.mark(r)
+	case capture.OpDelete:
+		if r == nil || !r.known {
+			r = d.fromOld(p, r, key, commit, old)
+		}
+		r.begin(commit)
+		r.gone = true
+		d.mark(r)
+	}
+	return r
+}
+
+// move is an update of the key: the row goes, and comes under another key.
+func (d *directory) move(p *plan, oldKey string, c *capture.Change, commit ledger.LSN, old []capture.Value) {
+	r := d.get(p.t, oldKey)
+	if r == nil || !r.known {
+		r = d.fromOld(p, r, strings.Clone(oldKey), commit, old)
+	}
+	r.begin(commit)
+	r.gone = true
+	d.mark(r)
+}
+
+// fromOld makes the row of a change from its old tuple, so that no query is needed: the tuple is the state before.
+func (d *directory) fromOld(p *plan, r *row, key string, commit ledger.LSN, old []capture.Value) *row {
+	if r == nil {
+		r = d.add(p.t, key)
+	}
+	r.known = true
+	r.cur = p.image(old, nil, nil)
+	for i := range r.cur {
+		if r.cur[i].st == unknown || d.spilled {
+			d.wait(r)
+			break
+		}
+	}
+	return r
+}
+
+func (d *directory) wait(r *row) {
+	if !r.partial {
+		r.partial = true
+		d.partial = append(d.partial, r)
+	}
+}
+
+// fill completes rows that the stream told only in part with what is stored.
+func (d *directory) fill(ctx context.Context) error {
+	if len(d.partial) == 0 {
+		return nil
+	}
+	keys := make([]Key, len(d.partial))
+	waiting := make(map[Key]*row, len(d.partial))
+	for i, r := range d.partial {
+		keys[i] = Key{r.t.name, r.key}
+		waiting[keys[i]] = r
+	}
+	err := d.fetch(ctx, keys, func(stored *row) {
+		r := waiting[Key{stored.t.name, stored.key}]
+		past := stored.cur
+		if stored.lsn == r.lsn { // changed by this very transaction, in a part that is stored already
+			past = stored.prev
+			r.prev = stored.prev
+		} else if r.prev == nil && !stored.gone {
+			r.prev = past
+		}
+		complete := func(img, from image) image {
+			for i := range img {
+				if img[i].st == unknown && i < len(from) {
+					img[i] = from[i]
+				}
+			}
+			return img
+		}
+		r.prev = complete(r.prev, past)
+		r.cur = complete(r.cur, stored.cur)
+		r.named = false
+	})
+	for _, r := range d.partial {
+		r.partial = false
+	}
+	d.partial = d.partial[:0]
+	return err
+}
+
+// want loads the rows that were missed, and the rows that those need, level by level.
+func (d *directory) want(ctx context.Context, misses map[Key]struct{}) error {
+	for len(misses) > 0 {
+		keys := make([]Key, 0, len(misses))
+		for k := range misses {
+			keys = append(keys, k)
+		}
+		for _, k := range keys { // a row that is stored nowhere is remembered as such: it isn't asked for again
+			if t := d.rules.tables[k.Table]; d.rows[t][k.Row] == nil {
+				d.add(t, k.Row)
+			}
+		}
+		next := map[Key]struct{}{}
+		err := d.fetch(ctx, keys, func(stored *row) {
+			r := d.rows[stored.t][stored.key]
+			r.known, r.gone, r.lsn, r.cur, r.prev, r.named = true, stored.gone, stored.lsn, stored.cur, stored.prev, false
+			for _, img := range []image{r.cur, r.prev} {
+				r.t.needs(img, func(t *table, key string) {
+					if d.rows[t][key] == nil {
+						next[Key{t.name, key}] = struct{}{}
+					}
+				})
+			}
+		})
+		if err != nil {
+			return err
+		}
+		misses = next
+	}
+	return nil
+}
+
+// needs tells which rows a row's owner, name and tenant lead to.
+func (t *table) needs(img image, need func(*table, string)) {
+	if img == nil {
+		return
+	}
+	for i := range t.owner {
+		o := &t.owner[i]
+		if v := img.get(t.dirAt[o.column]); v.st == known {
+			typ := ""
+			if o.typ != "" {
+				typ = img.text(t.dirAt[o.typ])
+			}
+			if to := o.target(typ); to != nil {
+				need(to, v.s)
+			}
+			break
+		}
+	}
+	for column, ref := range t.refs {
+		if at, ok := t.dirAt[column]; ok && img.get(at).st == known && t.namesRef(ref) {
+			need(ref.t, img[at].s)
+		}
+	}
+}
+
+// fetch reads stored rows in batches.
+func (d *directory) fetch(ctx context.Context, keys []Key, each func(*row)) error {
+	for len(keys) > 0 {
+		n := min(len(keys), loadBatch)
+		found, err := d.load(ctx, keys[:n])
+		if err != nil {
+			return fmt.Errorf("read the directory: %w", err)
+		}
+		for i := range found {
+			r, err := d.decode(&found[i])
+			if err != nil {
+				return err
+			}
+			if r != nil {
+				each(r)
+			}
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+// storedState is the JSON of a row. Columns stand by name, so that a changed mapping still reads it.
+type storedState struct {
+	LSN  string             `json:"lsn,omitempty"`
+	Gone bool               `json:"gone,omitempty"`
+	Cur  map[string]*string `json:"cur"`
+	Prev map[string]*string `json:"prev"`           // absent: there was no row
+	Same bool               `json:"same,omitempty"` // prev is cur
+}
+
+func (d *directory) decode(s *StoredRow) (*row, error) {
+	t := d.rules.tables[s.Table]
+	if t == nil || !t.target {
+		return nil, nil // the mapping no longer needs it
+	}
+	var state storedState
+	if err := json.Unmarshal(s.State, &state); err != nil {
+		return nil, fmt.Errorf("directory row of %s is not readable: %w", s.Table, err)
+	}
+	r := &row{t: t, key: s.Row, known: true, gone: state.Gone}
+	if state.LSN != "" {
+		lsn, err := ledger.ParseLSN(state.LSN)
+		if err != nil {
+			return nil, fmt.Errorf("directory row of %s is not readable: %w", s.Table, err)
+		}
+		r.lsn = lsn
+	}
+	r.cur = t.imageOf(state.Cur)
+	switch {
+	case state.Same:
+		r.prev = r.cur
+	case state.Prev != nil:
+		r.prev = t.imageOf(state.Prev)
+	}
+	return r, nil
+}
+
+func (t *table) imageOf(columns map[string]*string) image {
+	img := make(image, len(t.dir))
+	for i, name := range t.dir {
+		if v, ok := columns[name]; ok {
+			img[i].st = null
+			if v != nil {
+				img[i] = value{*v, known}
+			}
+		}
+	}
+	return img
+}
+
+func (r *row) encode() StoredRow {
+	b := make([]byte, 0, 256)
+	b = append(b, '{')
+	if r.lsn != 0 {
+		b = append(b, `"lsn":"`...)
+		b = append(b, r.lsn.String()...)
+		b = append(b, `",`...)
+	}
+	if r.gone {
+		b = append(b, `"gone":true,`...)
+	}
+	b = append(b, `"cur":`...)
+	b = r.t.encodeImage(b, r.cur)
+	switch {
+	case r.prev == nil:
+	case len(r.prev) > 0 && &r.prev[0] == &r.cur[0]:
+		b = append(b, `,"same":true`...)
+	default:
+		b = append(b, `,"prev":`...)
+		b = r.t.encodeImage(b, r.prev)
+	}
+	return StoredRow{Key: Key{r.t.name, r.key}, State: append(b, '}')}
+}
+
+func (t *table) encodeImage(b []byte, img image) []byte {
+	b = append(b, '{')
+	comma := false
+	for i, v := range img {
+		if v.st == unknown {
+			continue
+		}
+		if comma {
+			b = append(b, ',')
+		}
+		comma = true
+		b = appendJSON(b, t.dir[i])
+		b = append(b, ':')
+		if v.st == null {
+			b = append(b, "null"...)
+		} else {
+			b = appendJSON(b, v.s)
+		}
+	}
+	return append(b, '}')
+}
+
+// appendJSON writes a text as JSON. What is not UTF-8 cannot come out of a UTF-8 session.
+func appendJSON(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < 0x20:
+			b = append(b, `\u00`...)
+			b = append(b, "0123456789abcdef"[c>>4], "0123456789abcdef"[c&15])
+		case c < utf8.RuneSelf:
+			b = append(b, c)
+		default:
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				b = append(b, "\uFFFD"...)
+			} else {
+				b = append(b, s[i:i+n]...)
+			}
+			i += n - 1
+		}
+	}
+	return append(b, '"')
+}

@@ -1,0 +1,413 @@
+package mapping
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"casebook.example/audit/capture"
+	"casebook.example/audit/ledger"
+)
+
+// Mapper turns transactions into entries. One goroutine owns it. After an error it is of no more use: what it had taken
+// in is not known to be stored, so the caller begins again with a new one from the audit database's position.
+type Mapper struct {
+	rules    *Rules
+	dir      *directory
+	log      *zap.Logger
+	plans    map[*capture.Relation]*plan
+	unplaced *prometheus.CounterVec
+	records  []RecordName
+	users    []UserName
+	work     work // of the transaction at hand
+	ahead    work // of the look ahead inside a huge one
+}
+
+// work is what is known while the changes of one transaction are walked over.
+type work struct {
+	tx       *capture.Tx
+	commit   ledger.LSN
+	actor    actor
+	misses   map[Key]struct{}
+	entries  []*ledger.Entry
+	count    tally
+	buf      []byte
+	fields   []ledger.Field
+	changed  []bool
+	unplaced [numReasons]int
+}
+
+// tally is what became of the row changes.
+type tally struct {
+	entries, noise, excluded int
+}
+
+// reason says why an entry stands under no record.
+type reason int
+
+const (
+	reasonParent reason = iota
+	reasonNoOwner
+	reasonUnmapped
+	numReasons
+)
+
+var reasonNames = [numReasons]string{"parent_unknown", "no_owner", "unmapped_table"}
+
+const (
+	// windowRows is how many changes are mapped before their entries are given out, so that all their misses are loaded
+	// together.
+	windowRows = 16_384
+	// spillRows is how many changed directory rows, or names, may wait inside one huge transaction.
+	spillRows = 20_000
+	// rounds is how often a window is mapped again because rows were missing. Loading follows owners and names level by
+	// level, so two are nearly always enough.
+	rounds = 40
+)
+
+// NewMapper makes a mapper. load reads directory rows from the audit database; rows that are not there it leaves out.
+// reg may be nil.
+func NewMapper(rules *Rules, load func(ctx context.Context, keys []Key) ([]StoredRow, error), log *zap.Logger, reg prometheus.Registerer) *Mapper {
+	unplaced := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "unplaced_total", Help: "Entries that stand under no record although they should.",
+	}, []string{"reason"})
+	if reg != nil {
+		err := reg.Register(unplaced)
+		if there := (prometheus.AlreadyRegisteredError{}); errors.As(err, &there) {
+			if old, ok := there.ExistingCollector.(*prometheus.CounterVec); ok {
+				unplaced = old
+			}
+		}
+	}
+	for _, name := range reasonNames {
+		unplaced.WithLabelValues(name)
+	}
+	m := &Mapper{
+		rules: rules, dir: newDirectory(rules, load), log: log, unplaced: unplaced,
+		plans: map[*capture.Relation]*plan{},
+	}
+	m.work.misses, m.ahead.misses = map[Key]struct{}{}, map[Key]struct{}{}
+	return m
+}
+
+// Map gives the entries of a transaction to emit: one for each row change with audit meaning, in their order, and then the
+// one that closes the transaction. They are new each time, the receiver may keep them, and nothing in them points into
+// the transaction's buffer. Map keeps the entries of up to 16,384 changes until it can give them out; see MapHuge.
+//
+// When the directory rows that it needs are in the cache, it asks the audit database nothing; else once or twice for all
+// of them together.
+func (m *Mapper) Map(ctx context.Context, tx *capture.Tx, prevCommit ledger.LSN, emit func(*ledger.Entry) error) error {
+	return m.run(ctx, tx, prevCommit, nil, emit)
+}
+
+// MapHuge is Map for a transaction of any size. Whenever many directory rows are dirty it hands them to spill, which
+// writes them inside the open transaction of the audit database; from then on load must read through that transaction.
+// spill should take the names with TakeNames too.
+func (m *Mapper) MapHuge(ctx context.Context, tx *capture.Tx, prevCommit ledger.LSN, spill func([]StoredRow) error, emit func(*ledger.Entry) error) error {
+	return m.run(ctx, tx, prevCommit, spill, emit)
+}
+
+func (m *Mapper) run(ctx context.Context, tx *capture.Tx, prevCommit ledger.LSN, spill func([]StoredRow) error, emit func(*ledger.Entry) error) error {
+	w := &m.work
+	w.start(tx)
+	m.dir.spilled = false
+	if err := m.feed(ctx, tx, spill); err != nil {
+		return m.failed(tx, err)
+	}
+	var err error
+	if tx.Rows <= windowRows {
+		err = m.small(ctx, w, emit)
+	} else {
+		err = m.large(ctx, w, emit)
+	}
+	if err != nil {
+		return m.failed(tx, err)
+	}
+	for i, n := range w.unplaced {
+		if n > 0 {
+			m.unplaced.WithLabelValues(reasonNames[i]).Add(float64(n))
+		}
+	}
+	m.dir.trim()
+	return emit(boundary(w, prevCommit))
+}
+
+func (m *Mapper) failed(tx *capture.Tx, err error) error {
+	return fmt.Errorf("map transaction %d, commit LSN %s: %w", tx.XID, tx.CommitLSN, err)
+}
+
+func (w *work) start(tx *capture.Tx) {
+	w.tx, w.commit = tx, ledger.LSN(tx.CommitLSN)
+	w.restart()
+}
+
+func (w *work) restart() {
+	w.actor = unattributed
+	w.count = tally{}
+	w.unplaced = [numReasons]int{}
+	w.entries = w.entries[:0]
+	clear(w.misses)
+}
+
+// feed is the first pass: all changes go into the directory, so that the second finds every row as it is before and after
+// the transaction.
+func (m *Mapper) feed(ctx context.Context, tx *capture.Tx, spill func([]StoredRow) error) error {
+	commit := ledger.LSN(tx.CommitLSN)
+	for c, err := range tx.Changes() {
+		if err != nil {
+			return err
+		}
+		if c.Op == capture.OpMessage || c.Op == capture.OpTruncate {
+			continue
+		}
+		p := m.plan(c.Rel)
+		if p.t == nil || !p.t.target {
+			continue
+		}
+		r := m.dir.feed(p, c, commit, p.trustedOld(c))
+		if r != nil && !r.gone {
+			m.note(r)
+		}
+		if len(m.dir.partial) >= loadBatch {
+			if err := m.dir.fill(ctx); err != nil {
+				return err
+			}
+		}
+		if spill != nil && (len(m.dir.dirty) >= spillRows || len(m.records)+len(m.users) >= spillRows) {
+			if err := m.dir.fill(ctx); err != nil {
+				return err
+			}
+			if err := spill(m.dir.takeDirty(false)); err != nil {
+				return err
+			}
+			m.dir.spilled = true
+			m.dir.trim()
+		}
+	}
+	return m.dir.fill(ctx)
+}
+
+// small maps the whole transaction and gives its entries out when nothing was missing.
+func (m *Mapper) small(ctx context.Context, w *work, emit func(*ledger.Entry) error) error {
+	for round := 0; ; round++ {
+		w.restart()
+		for c, err := range w.tx.Changes() {
+			if err != nil {
+				return err
+			}
+			if e := m.change(w, c); e != nil {
+				w.entries = append(w.entries, e)
+			}
+		}
+		if len(w.misses) == 0 {
+			break
+		}
+		if err := m.settle(ctx, w, round); err != nil {
+			return err
+		}
+	}
+	for i, e := range w.entries {
+		w.entries[i] = nil
+		if err := emit(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// large looks a window ahead, loads what that will miss, and then maps the window.
+func (m *Mapper) large(ctx context.Context, w *work, emit func(*ledger.Entry) error) error {
+	ahead := &m.ahead
+	ahead.start(w.tx)
+	next, stop := iter.Pull2(w.tx.Changes())
+	defer stop()
+	seen := 0
+	for c, err := range w.tx.Changes() {
+		if err != nil {
+			return err
+		}
+		if seen%(windowRows/2) == 0 {
+			m.dir.trim()
+			for range windowRows / 2 {
+				c, err, ok := next()
+				if !ok {
+					break
+				}
+				if err != nil {
+					return err
+				}
+				m.change(ahead, c)
+			}
+			if err := m.settle(ctx, ahead, 0); err != nil {
+				return err
+			}
+		}
+		seen++
+		e, count, unplaced := m.attempt(w, c)
+		for round := 0; len(w.misses) > 0; round++ {
+			if err := m.settle(ctx, w, round); err != nil {
+				return err
+			}
+			w.count, w.unplaced = count, unplaced
+			e, _, _ = m.attempt(w, c)
+		}
+		if e != nil {
+			if err := emit(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// attempt maps a change and tells how the counts were before.
+func (m *Mapper) attempt(w *work, c *capture.Change) (*ledger.Entry, tally, [numReasons]int) {
+	count, unplaced := w.count, w.unplaced
+	return m.change(w, c), count, unplaced
+}
+
+func (m *Mapper) settle(ctx context.Context, w *work, round int) error {
+	if round == rounds {
+		return fmt.Errorf("the directory does not come to rest after %d rounds of loading", rounds)
+	}
+	if err := m.dir.want(ctx, w.misses); err != nil {
+		return err
+	}
+	clear(w.misses)
+	return nil
+}
+
+func (m *Mapper) plan(rel *capture.Relation) *plan {
+	p := m.plans[rel]
+	if p == nil {
+		if len(m.plans) > 10_000 { // shapes that are long gone
+			clear(m.plans)
+		}
+		p = newPlan(m.rules, rel)
+		m.plans[rel] = p
+		if p.t == nil {
+			m.log.Warn("a table of the stream is not in the mapping", zap.String("table", rel.FullName))
+		} else if p.key == nil && p.t.fate != FateOff && p.t.fate != FateExcluded {
+			m.log.Warn("the stream lacks a key column of the mapping", zap.String("table", rel.FullName), zap.Strings("key", p.t.key))
+		}
+	}
+	return p
+}
+
+// note keeps the names of records and users for the search.
+func (m *Mapper) note(r *row) {
+	if record, user := m.rules.nameOfRow(r.t, r.key, r.cur); record != nil {
+		m.records = append(m.records, *record)
+	} else if user != nil {
+		m.users = append(m.users, *user)
+	}
+}
+
+// nameOfRow is the name of a record or of a user, nil for other rows.
+func (r *Rules) nameOfRow(t *table, key string, img image) (*RecordName, *UserName) {
+	tenant := ""
+	if at, ok := t.dirAt[t.tenant]; ok && t.tenantOf == "" {
+		tenant = img.text(at)
+	}
+	if t.record != nil {
+		name := ownName(t, img)
+		return &RecordName{tenant, t.record.Application, t.record.Type, key, name}, nil
+	}
+	if u := r.users; u != nil && u.t == t {
+		return nil, &UserName{tenant, key, img.text(u.email), img.text(u.name), img.text(u.kind)}
+	}
+	return nil, nil
+}
+
+// TakeNames gives the names since the last take.
+func (m *Mapper) TakeNames() ([]RecordName, []UserName) {
+	records, users := m.records, m.users
+	m.records, m.users = nil, nil
+	return records, users
+}
+
+// TakeDirty gives the directory rows that changed since the last take. They stay in the cache until Stored says that
+// all takes so far are committed: load would not find them yet.
+func (m *Mapper) TakeDirty() []StoredRow { return m.dir.takeDirty(true) }
+
+// DirtyCount is how many rows TakeDirty would give.
+func (m *Mapper) DirtyCount() int { return len(m.dir.dirty) }
+
+// Stored says that what was taken is committed.
+func (m *Mapper) Stored() {
+	for i, r := range m.dir.taken {
+		r.taken = false
+		m.dir.taken[i] = nil
+	}
+	m.dir.taken = m.dir.taken[:0]
+}
+
+func (d *directory) takeDirty(pin bool) []StoredRow {
+	if len(d.dirty) == 0 {
+		return nil
+	}
+	rows := make([]StoredRow, len(d.dirty))
+	for i, r := range d.dirty {
+		rows[i] = r.encode()
+		r.dirty = false
+		if pin && !r.taken {
+			r.taken = true
+			d.taken = append(d.taken, r)
+		}
+		d.dirty[i] = nil
+	}
+	d.dirty = d.dirty[:0]
+	return rows
+}
+
+// Seed turns a row of the snapshot into what is stored: values are the columns of the table's SeedTable, in that order.
+func (m *Mapper) Seed(table string, values []capture.Value) (StoredRow, *RecordName, *UserName, error) {
+	t := m.rules.tables[table]
+	if t == nil || !t.target || len(values) != len(t.dir) {
+		return StoredRow{}, nil, nil, fmt.Errorf("seed the directory: table %s has no directory with %d columns", table, len(values))
+	}
+	img := make(image, len(values))
+	for i := range values {
+		img[i] = tupleValue(values, nil, i)
+	}
+	keys := make([]string, len(t.key))
+	for i := range keys {
+		if img[i].st != known {
+			return StoredRow{}, nil, nil, fmt.Errorf("seed the directory: a row of %s has no %s", table, t.key[i])
+		}
+		keys[i] = img[i].s
+	}
+	r := &row{t: t, key: RowKey(keys...), cur: img}
+	if len(keys) == 1 {
+		r.key = string(append([]byte(nil), r.key...)) // the values are only lent
+	}
+	for i := range img {
+		img[i].s = string(append([]byte(nil), img[i].s...))
+	}
+	record, user := m.rules.nameOfRow(t, r.key, img)
+	return r.encode(), record, user, nil
+}
+
+// boundary is the entry that closes a transaction.
+func boundary(w *work, prevCommit ledger.LSN) *ledger.Entry {
+	e := w.entry()
+	e.Kind, e.Ordinal, e.Action, e.Summary = ledger.KindTransaction, int64(w.tx.Rows), "transaction", "End of a transaction"
+	number := func(path string, n int) ledger.Field {
+		return ledger.Field{Path: path, Type: "int8", State: ledger.FieldValue, Value: strconv.Itoa(n)}
+	}
+	e.Fields = []ledger.Field{
+		{Path: pathPrevCommit, Type: "pg_lsn", State: ledger.FieldValue, Value: prevCommit.String()},
+		number(pathChanges, w.tx.Rows), number(pathEntries, w.count.entries),
+		number(pathNoise, w.count.noise), number(pathExcluded, w.count.excluded),
+	}
+	return e
+}
+
+func (w *work) entry() *ledger.Entry {
+	return &ledger.Entry{CommitLSN: w.commit, XID: w.tx.XID, CommittedAt: w.tx.CommitTime}
+}
