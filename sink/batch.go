@@ -242,5 +242,6 @@ func (b *Batch) Rollback() {
 	b.tx = nil
 	if !b.w.dead {
 		b.w.chain = b.before
+		clear(b.w.months) // partitions made in this batch went with it
 	}
 }
