@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"casebook.example/audit/capture"
+	auditsql "casebook.example/audit/sql"
 )
 
 const setupAudit = "casebook-audit setup audit --apply"
@@ -47,11 +48,11 @@ func (c *checker) checkLedger(ctx context.Context, conn *pgx.Conn) (ready bool, 
 	var version int
 	var encoding, fsync string
 	var recovery bool
-	var comment *string
+	var schema, ours bool
 	err = conn.QueryRow(ctx, `
 		SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), current_setting('fsync'), pg_is_in_recovery(),
-		  (SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = 'audit')`).
-		Scan(&version, &encoding, &fsync, &recovery, &comment)
+		  to_regnamespace('audit') IS NOT NULL, to_regclass($1) IS NOT NULL`, auditsql.VersionTable).
+		Scan(&version, &encoding, &fsync, &recovery, &schema, &ours)
 	if err != nil {
 		return false, err
 	}
@@ -75,12 +76,26 @@ func (c *checker) checkLedger(ctx context.Context, conn *pgx.Conn) (ready bool, 
 			"ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf();", nil})
 	}
 	switch {
-	case comment == nil:
+	case !schema:
 		c.add(finding{severityError, "audit-schema", "there is no schema audit in the audit database", "There is no log to write to.", setupAudit, nil})
 		return false, nil
-	case !strings.HasPrefix(*comment, "casebook-audit"):
+	case !ours:
 		c.add(finding{severityError, "audit-foreign", "schema audit in the audit database was not made by casebook-audit",
 			"What is in it is somebody else's.", "Name another database in audit.dsn, then " + setupAudit, nil})
+		return false, nil
+	}
+	var migration int
+	if err := conn.QueryRow(ctx, "SELECT version FROM "+auditsql.VersionTable).Scan(&migration); err != nil {
+		return false, err
+	}
+	switch {
+	case migration < auditsql.SchemaVersion:
+		c.add(finding{severityError, "audit-schema-old", fmt.Sprintf("the audit database is of version %d, this program writes version %d", migration, auditsql.SchemaVersion),
+			"The daemon does not start on it.", setupAudit, nil})
+		return false, nil
+	case migration > auditsql.SchemaVersion:
+		c.add(finding{severityError, "audit-schema-new", fmt.Sprintf("the audit database is of version %d, this program knows only up to %d", migration, auditsql.SchemaVersion),
+			"The daemon does not start on it.", "Install the newer casebook-audit.", nil})
 		return false, nil
 	}
 	if err := c.checkWriter(ctx, conn); err != nil {
@@ -152,11 +167,12 @@ func (c *checker) checkWriter(ctx context.Context, conn *pgx.Conn) error {
 func (c *checker) checkChain(ctx context.Context, conn *pgx.Conn) error {
 	var acked *string
 	var systemID, slot *string
+	var origin string
 	s := &c.chain
 	err := conn.QueryRow(ctx, `
-		SELECT p.seeded_at IS NOT NULL, p.acked_lsn::text, p.system_id, p.slot
+		SELECT p.seeded_at IS NOT NULL, p.acked_lsn::text, p.system_id, p.slot, c.origin
 		FROM audit.chain c JOIN audit.position p ON p.chain = c.chain WHERE c.name = $1`, c.cfg.Audit.Chain).
-		Scan(&s.seeded, &acked, &systemID, &slot)
+		Scan(&s.seeded, &acked, &systemID, &slot, &origin)
 	if errors.Is(err, pgx.ErrNoRows) {
 		c.add(finding{severityError, "audit-chain", "the audit database has no chain " + c.cfg.Audit.Chain,
 			"The daemon has nowhere to append to.", setupAudit, nil})
@@ -166,6 +182,10 @@ func (c *checker) checkChain(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	s.found = true
+	if origin != c.cfg.Ledger.Origin {
+		c.add(finding{severityError, "audit-origin", fmt.Sprintf("chain %s has the origin %q, ledger.origin says %q", c.cfg.Audit.Chain, origin, c.cfg.Ledger.Origin),
+			"The origin is in the first hash and never changes.", "Set ledger.origin back, or begin a new chain.", nil})
+	}
 	if acked != nil {
 		if err := s.acked.Scan(*acked); err != nil {
 			return fmt.Errorf("read the position of the chain: %w", err)
