@@ -33,6 +33,9 @@ func (c *tableCompiler) compile() error {
 	if t.tenant == "" {
 		t.tenant = c.file.Tenant
 	}
+	if t.tenant == "none" {
+		t.tenant = ""
+	}
 	t.tenant, t.tenantOf, _ = strings.Cut(t.tenant, ".")
 	if err := c.classes(); err != nil {
 		return err
@@ -404,7 +407,7 @@ func (c *tableCompiler) columns() {
 	add(c.f.Restricted...)
 	add(c.f.Noise...)
 	add(c.f.Enums...)
-	if c.f.Tenant != "" {
+	if t.fate != FateOff && t.fate != FateExcluded {
 		add(t.tenant)
 	}
 	for column := range c.f.References {

@@ -63,7 +63,7 @@ func newPlan(rules *Rules, rel *capture.Relation) *plan {
 		c := &rel.Columns[i]
 		p.at[c.Name] = i
 		p.cols[i] = planColumn{
-			name: c.Name, typ: c.TypeName, array: strings.HasSuffix(c.TypeName, "[]"), bool: c.TypeOID == oidBool,
+			name: c.Name, typ: c.TypeName, array: strings.HasSuffix(c.TypeName, "[]") || strings.HasPrefix(c.TypeName[strings.LastIndexByte(c.TypeName, '.')+1:], "_"), bool: c.TypeOID == oidBool,
 			time: c.TypeOID == oidTimestamp || c.TypeOID == oidTimestamptz,
 		}
 		p.paths[i] = columnPaths{"old." + c.Name, "new." + c.Name, "oldname." + c.Name, "newname." + c.Name, "label." + c.Name, "class." + c.Name}

@@ -271,6 +271,7 @@ func (c *compiler) usersTable() error {
 			return c.src.fail([]any{"users", "initiators", kind}, "an initiator is user, application or system, not %q", initiator)
 		}
 	}
+	t.names(u.Email, u.Name, u.Kind)
 	c.rules.users = &usersRule{t: t, initiators: u.Initiators}
 	return nil
 }
@@ -296,6 +297,7 @@ func (c *compiler) definitionsTable() error {
 	if d.Label == "" {
 		return c.src.fail([]any{"custom_fields"}, "label is missing: the column of %s that says what a field is called", t.name)
 	}
+	t.names(d.Label, d.Sensitive)
 	c.rules.definitions = rule
 	return nil
 }
@@ -420,15 +422,18 @@ func (c *compiler) directories() {
 			for a := range tpl.atoms {
 				if ref := t.refs[a.col]; ref != nil {
 					ref.t.keep(a.other)
+					ref.t.names(a.other)
 				}
 			}
 		}
 		if ref := t.refs[t.tenant]; ref != nil {
 			ref.t.keep(t.tenantOf)
+			ref.t.names(t.tenantOf)
 		}
 		for _, s := range t.system {
 			if s.via != nil {
 				s.via.keep(s.Column)
+				s.via.names(s.Column)
 			}
 		}
 	}
@@ -456,6 +461,16 @@ func (t *table) keep(column string) int {
 		t.dirAt[column] = at
 	}
 	return at
+}
+
+// names adds columns that the file names outside of the table's own block.
+func (t *table) names(columns ...string) {
+	for _, column := range columns {
+		if column != "" && !slices.Contains(t.columns, column) {
+			t.columns = append(t.columns, column)
+		}
+	}
+	slices.Sort(t.columns)
 }
 
 func (t *table) namesRef(ref *refRule) bool {

@@ -1,0 +1,255 @@
+package mapping
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+
+	"casebook.example/audit/capture"
+	"casebook.example/audit/deploy/reference"
+	"casebook.example/audit/internal/pgtest"
+	"casebook.example/audit/ledger"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const patience = 60 * time.Second
+
+// bed is the reference database with stamps, a stream of it, and a mapper over a store in memory that was seeded from the
+// slot's snapshot, as the daemon does it.
+type bed struct {
+	db     *pgtest.DB
+	mapper *Mapper
+	store  *store
+	rules  *Rules
+	out    chan capture.Event
+	stream *capture.Stream
+	prev   ledger.LSN
+	names  map[string]bool // names of records that were told
+}
+
+// store stands for the audit database's table directory.
+type store struct {
+	rows  map[Key][]byte
+	loads int
+	asked int
+}
+
+func (s *store) load(_ context.Context, keys []Key) ([]StoredRow, error) {
+	s.loads++
+	s.asked += len(keys)
+	var found []StoredRow
+	for _, k := range keys {
+		if state, ok := s.rows[k]; ok {
+			found = append(found, StoredRow{k, state})
+		}
+	}
+	return found, nil
+}
+
+func (s *store) save(rows []StoredRow) {
+	for _, r := range rows {
+		s.rows[r.Key] = r.State
+	}
+}
+
+// stampSQL is the least that stamps: who is not at stake here, only what the mapping makes of it.
+const stampSQL = `
+create function public.test_stamp() returns trigger language plpgsql as $$
+begin
+  perform pg_logical_emit_message(true, 'casebook.audit', json_build_object('v', 1,
+    'ctx', json_strip_nulls(json_build_object('audit.user_id', nullif(current_setting('audit.user_id', true), ''))),
+    'role', session_user, 'app', 'casebook-web', 'addr', null, 'pid', pg_backend_pid(), 'xid', '1')::text);
+  return null;
+end $$;
+do $$
+declare t record;
+begin
+  for t in select c.oid::regclass as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+           where c.relkind in ('r', 'p') and n.nspname in ('membership','people','intake','cases','providers','services','content','tasks','config','ops') loop
+    execute format('alter table %s replica identity full', t.name);
+    execute format('create trigger a_stamp before insert or update or delete on %s for each statement execute function public.test_stamp()', t.name);
+  end loop;
+end $$;`
+
+func newBed(t *testing.T) *bed {
+	t.Helper()
+	rules, err := Parse("mapping.yaml", []byte(reference.Mapping))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{db: pgtest.Reference(t), rules: rules, store: &store{rows: map[Key][]byte{}}, names: map[string]bool{}}
+	b.db.Exec(t, stampSQL)
+	var tables []string
+	for _, f := range rules.Tables() {
+		if f.Published {
+			tables = append(tables, f.Name)
+		}
+	}
+	b.db.Exec(t, "create publication casebook_audit for table "+strings.Join(tables, ", ")+" with (publish_via_partition_root = true)")
+	b.mapper = NewMapper(rules, b.store.load, zaptest.NewLogger(t), nil)
+
+	cfg := capture.Config{DSN: b.db.DSN(""), Slot: "s_" + b.db.Name, Publication: "casebook_audit", SpillDir: t.TempDir(), IdleInterval: 50 * time.Millisecond}
+	slot, err := capture.CreateSlot(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.seed(t, cfg, slot.SnapshotName)
+	if err := slot.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.stream, err = capture.Open(t.Context(), cfg, 0, zaptest.NewLogger(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.out = make(chan capture.Event, 8)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.stream.Run(ctx, b.out) }()
+	t.Cleanup(func() {
+		cancel()
+		for range b.out { // closed when Run ends
+		}
+		<-done
+		b.stream.Close()
+	})
+	return b
+}
+
+func (b *bed) seed(t *testing.T, cfg capture.Config, snapshot string) {
+	t.Helper()
+	seeds := b.rules.SeedTables()
+	tables := make([]capture.TableColumns, len(seeds))
+	for i, s := range seeds {
+		tables[i] = capture.TableColumns{Schema: s.Schema, Table: s.Name, Columns: s.Columns}
+	}
+	err := capture.ReadSnapshot(t.Context(), cfg, snapshot, tables, func(i int, values []capture.Value) error {
+		row, record, _, err := b.mapper.Seed(seeds[i].Schema+"."+seeds[i].Name, values)
+		if record != nil {
+			b.names[record.Name] = true
+		}
+		b.store.save([]StoredRow{row})
+		return err
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// next maps the next transaction and stores its directory rows.
+func (b *bed) next(t *testing.T) []*ledger.Entry {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case event, ok := <-b.out:
+			if !ok {
+				t.Fatal("the stream ended")
+			}
+			if event.Tx == nil {
+				continue
+			}
+			defer event.Tx.Close()
+			return b.mapTx(t, event.Tx)
+		case <-deadline:
+			t.Fatal("no transaction comes")
+		}
+	}
+}
+
+func (b *bed) mapTx(t *testing.T, tx *capture.Tx) []*ledger.Entry {
+	t.Helper()
+	var entries []*ledger.Entry
+	err := b.mapper.Map(t.Context(), tx, b.prev, func(e *ledger.Entry) error {
+		entries = append(entries, e)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.prev = ledger.LSN(tx.CommitLSN)
+	b.store.save(b.mapper.TakeDirty())
+	b.mapper.Stored()
+	records, _ := b.mapper.TakeNames()
+	for _, r := range records {
+		b.names[r.Name] = true
+	}
+	return entries
+}
+
+// section plays a scenario and gives the entries of its transactions, boundaries left out.
+func (b *bed) section(t *testing.T, id string) []*ledger.Entry {
+	t.Helper()
+	b.db.Section(t, id)
+	return b.drain(t)
+}
+
+// drain maps what was committed so far. A marker ends it.
+func (b *bed) drain(t *testing.T) []*ledger.Entry {
+	t.Helper()
+	b.db.Exec(t, "update config.dynamic_fields set required = required where field_key = 'risk_level'")
+	var all []*ledger.Entry
+	for {
+		entries := b.next(t)
+		last := entries[len(entries)-1]
+		if last.Kind != ledger.KindTransaction {
+			t.Fatalf("the last entry of a transaction is of kind %d", last.Kind)
+		}
+		if len(entries) == 1 && field(last, "noise") == "1" && field(last, "changes") == "1" && b.isMarker(last) {
+			return all
+		}
+		all = append(all, entries...)
+	}
+}
+
+func (b *bed) isMarker(*ledger.Entry) bool { return true }
+
+func field(e *ledger.Entry, path string) string {
+	for i := range e.Fields {
+		if e.Fields[i].Path == path {
+			return e.Fields[i].Value
+		}
+	}
+	return ""
+}
+
+var generated = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
+
+// dump writes entries whole: every fixed column that is not empty and every field.
+func dump(entries []*ledger.Entry) string {
+	var b strings.Builder
+	tx := 0
+	last := ledger.LSN(0)
+	for _, e := range entries {
+		if e.CommitLSN != last {
+			last = e.CommitLSN
+			tx++
+			fmt.Fprintf(&b, "== transaction %d\n", tx)
+		}
+		fmt.Fprintf(&b, "-- %d kind %d %s\n", e.Ordinal, e.Kind, e.Action)
+		for _, c := range []struct{ name, value string }{
+			{"tenant", e.TenantID}, {"application", e.Application}, {"record type", e.RecordType}, {"record", e.RecordID},
+			{"record name", e.RecordName}, {"resource", e.Resource}, {"sub-resource", e.SubResource}, {"table", e.Table},
+			{"row", e.RowID}, {"row name", e.RowName}, {"summary", e.Summary}, {"initiator", e.Initiator}, {"user", e.UserID},
+			{"email", e.UserEmail}, {"user name", e.UserName}, {"db user", e.DBUser}, {"db app", e.DBApp}, {"client", e.ClientAddr},
+			{"remark", e.Remark},
+		} {
+			if c.value != "" {
+				fmt.Fprintf(&b, "%s: %s\n", c.name, c.value)
+			}
+		}
+		for _, f := range e.Fields {
+			value := [...]string{"NULL", f.Value, "(unchanged)", "(not known)", "(masked)"}[f.State]
+			if len(value) > 200 {
+				value = fmt.Sprintf("%.20s... %d characters", value, len(value))
+			}
+			fmt.Fprintf(&b, "  %s (%s) = %s\n", f.Path, f.Type, value)
+		}
+	}
+	return b.String()
+}
