@@ -201,3 +201,16 @@ func printCounts(ctx context.Context, audit *pgx.Conn, out io.Writer) error {
 	fmt.Fprintf(w, "\t%s\t%d\n", strings.Repeat("\t", len(actions)), all)
 	return w.Flush()
 }
+
+// verifyInSQL checks the chain with the function that the audit database has.
+func verifyInSQL(ctx context.Context, audit *pgx.Conn) error {
+	var entries, bad int64
+	var first *int64
+	if err := audit.QueryRow(ctx, `select entries, bad, first_bad from audit.verify_chain()`).Scan(&entries, &bad, &first); err != nil {
+		return err
+	}
+	if bad != 0 || entries == 0 {
+		return fmt.Errorf("%d of %d entries are bad, the first one is %v", bad, entries, first)
+	}
+	return nil
+}
