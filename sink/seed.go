@@ -17,8 +17,9 @@ type Seed struct {
 }
 
 // BeginSeed notes the slot before the directory is filled, so that a crash on the way is noticed: until MarkSeeded the
-// chain counts as not begun. keep leaves the rows that are there, for a chain that has streamed before.
-func (w *Writer) BeginSeed(ctx context.Context, seed Seed, keep bool) error {
+// chain counts as not begun. Directory rows that are there stay: the snapshot overwrites those that it has, the others
+// are of rows that were deleted.
+func (w *Writer) BeginSeed(ctx context.Context, seed Seed) error {
 	b, err := w.Begin(ctx)
 	if err != nil {
 		return err
@@ -29,7 +30,6 @@ func (w *Writer) BeginSeed(ctx context.Context, seed Seed, keep bool) error {
 	if err != nil {
 		return explain(fmt.Errorf("note the slot: %w", err))
 	}
-	_ = keep // rows of an earlier attempt are overwritten; those that are gone from the source stay, as deleted rows do
 	if err := b.Commit(ctx, Upto{}); err != nil {
 		return err
 	}
@@ -55,9 +55,9 @@ func (w *Writer) SeedRows(ctx context.Context, rows []mapping.StoredRow, records
 	return b.Commit(ctx, Upto{})
 }
 
-// MarkSeeded ends the filling: entries say what the chain begins with, and streaming starts at the slot's consistent
+// MarkSeeded ends the filling: entries say what the stream begins with, and streaming starts at the slot's consistent
 // point.
-func (w *Writer) MarkSeeded(ctx context.Context, entries []*ledger.Entry) error {
+func (w *Writer) MarkSeeded(ctx context.Context, entries ...*ledger.Entry) error {
 	b, err := w.Begin(ctx)
 	if err != nil {
 		return err

@@ -245,17 +245,20 @@ func (w *Writer) AppendEvents(ctx context.Context, entries []*ledger.Entry) erro
 	return b.Commit(ctx, Upto{})
 }
 
-// Advance stores that the source holds nothing for us up to acked, as of completeAtUS of its clock.
+// Advance stores that the source holds nothing for us up to acked, as of completeAtUS of its clock (0: no news of the
+// time). Only then may acked be confirmed to the source.
 func (w *Writer) Advance(ctx context.Context, acked ledger.LSN, completeAtUS int64) error {
 	_, err := w.conn.Exec(ctx, `UPDATE audit.position SET acked_lsn = greatest(acked_lsn, $2::pg_lsn), complete_at = greatest(complete_at, $3)
-		WHERE chain = $1`, w.number, acked.String(), time.UnixMicro(completeAtUS))
+		WHERE chain = $1`, w.number, acked.String(), timeOrNil(completeAtUS))
 	if err != nil {
 		return explain(fmt.Errorf("store the idle position: %w", err))
 	}
 	at := w.Position()
 	at.AckedLSN = max(at.AckedLSN, acked)
 	w.setPosition(at)
-	w.metrics.watermark.Set(float64(completeAtUS) / 1e6)
+	if completeAtUS != 0 {
+		w.metrics.watermark.Set(float64(completeAtUS) / 1e6)
+	}
 	return nil
 }
 

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"casebook.example/audit/capture"
+	"casebook.example/audit/ledger"
+	"casebook.example/audit/mapping"
+	"casebook.example/audit/sink"
+)
+
+const (
+	seedRows     = 5000            // directory rows that one transaction of the audit database takes while it is filled
+	seedProgress = 2 * time.Second // between two lines of progress
+)
+
+// prepare brings source and audit database to where streaming can begin: the same source as before, a slot, a directory
+// that was filled from the slot's snapshot, and a gap entry for whatever lies between the stored position and the slot.
+func (s *session) prepare(ctx context.Context) error {
+	system, err := capture.Identify(ctx, s.source)
+	if err != nil {
+		return err
+	}
+	at := s.writer.Position()
+	if at.SystemID != "" && at.SystemID != system.ID {
+		return &stopError{"slot", fmt.Errorf("the chain belongs to source cluster %s, but this is cluster %s: point source.dsn at the right server, or begin a new chain with a name and an origin of its own", at.SystemID, system.ID)}
+	}
+	slot, found, err := s.findSlot(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !at.Seeded && at.CommitLSN == 0:
+		if err := s.dropUnusedSlot(ctx, slot, found); err != nil {
+			return err
+		}
+		return s.seed(ctx)
+	case !at.Seeded || !found || slot.Lost():
+		why := "the replication slot was gone"
+		if found {
+			why = "the replication slot was lost: the source had removed WAL that it still needed"
+			if err := capture.DropSlot(ctx, s.source); err != nil {
+				return err
+			}
+		}
+		if at.Seeded { // else the gap was recorded by the start that was interrupted
+			if err := s.recordGap(ctx, at.AckedLSN, system.XLogPos, why+"; a new one was made and the directory was read again"); err != nil {
+				return err
+			}
+		}
+		return s.seed(ctx)
+	case ledger.LSN(slot.ConfirmedFlush) > at.AckedLSN:
+		return s.recordGap(ctx, at.AckedLSN, slot.ConfirmedFlush, "the replication slot was ahead of this log: it was moved forward or made again, or the audit database was restored from an older copy")
+	}
+	return nil
+}
+
+// dropUnusedSlot removes a slot that an interrupted first start of ours has left. A slot that something else made cannot
+// be joined with a snapshot, and is not ours to drop.
+func (s *session) dropUnusedSlot(ctx context.Context, slot capture.SlotInfo, found bool) error {
+	if !found {
+		return nil
+	}
+	at := s.writer.Position()
+	if at.Slot != s.source.Slot || at.ConsistentPoint != ledger.LSN(slot.ConfirmedFlush) {
+		return &stopError{"slot", fmt.Errorf("slot %q is there already, but this chain has not begun: what the slot holds cannot be joined with a snapshot. If nothing else uses it, drop it on the source with SELECT pg_drop_replication_slot('%s'); or set source.slot to another name", s.source.Slot, s.source.Slot)}
+	}
+	return capture.DropSlot(ctx, s.source)
+}
+
+// recordGap writes the stretch that was not seen into the chain. Only then does streaming go on behind it.
+func (s *session) recordGap(ctx context.Context, from ledger.LSN, to capture.LSN, why string) error {
+	s.log.Error("gap in the stream, recorded in the chain", zap.Stringer("from", from), zap.Stringer("to", to), zap.String("why", why))
+	err := s.writer.AppendEvents(ctx, []*ledger.Entry{{
+		Kind: ledger.KindGap, Action: "gap", Initiator: ledger.InitiatorSystem,
+		Summary: "Changes in a stretch of the source's log were not seen", Remark: why,
+		Fields: []ledger.Field{
+			{Path: "gap.from_lsn", Type: "pg_lsn", State: ledger.FieldValue, Value: from.String()},
+			{Path: "gap.to_lsn", Type: "pg_lsn", State: ledger.FieldValue, Value: ledger.LSN(to).String()},
+		},
+	}})
+	if err != nil {
+		return err
+	}
+	return s.writer.Advance(ctx, ledger.LSN(to), 0)
+}
+
+// seed makes the slot and reads the directory's tables as they stand where the slot's stream begins. Rows that the
+// directory knows and the snapshot does not have stay: names of what was deleted are still asked for.
+//
+// A crash in here leaves the chain unseeded, and the next start makes slot and snapshot again.
+func (s *session) seed(ctx context.Context) error {
+	s.health.set(phaseSeeding, "")
+	slot, err := capture.CreateSlot(ctx, s.source)
+	if err != nil {
+		return err
+	}
+	defer slot.Close()
+	err = s.writer.BeginSeed(ctx, sink.Seed{
+		Slot: s.source.Slot, ConsistentPoint: ledger.LSN(slot.ConsistentPoint), SystemID: slot.SystemID, Timeline: slot.Timeline,
+	})
+	if err != nil {
+		return err
+	}
+	var tables []capture.TableColumns
+	for _, t := range s.rules.SeedTables() {
+		tables = append(tables, capture.TableColumns{Schema: t.Schema, Table: t.Name, Columns: t.Columns})
+	}
+	seeder := &seeder{session: s, ctx: ctx, tables: tables, told: time.Now()}
+	s.log.Info("filling the directory", zap.Int("tables", len(tables)), zap.Stringer("consistent_point", slot.ConsistentPoint))
+	if err := capture.ReadSnapshot(ctx, s.source, slot.SnapshotName, tables, seeder.row, seeder.progress); err != nil {
+		return err
+	}
+	if err := seeder.store(); err != nil {
+		return err
+	}
+	s.log.Info("directory filled", zap.Int64("rows", seeder.total))
+	hash := s.rules.Hash()
+	return s.writer.MarkSeeded(ctx, &ledger.Entry{
+		Kind: ledger.KindConfiguration, Action: "capture", Initiator: ledger.InitiatorSystem, Summary: "Capture begins",
+		Fields: []ledger.Field{
+			{Path: "capture.slot", Type: "text", State: ledger.FieldValue, Value: s.source.Slot},
+			{Path: "capture.publication", Type: "text", State: ledger.FieldValue, Value: s.source.Publication},
+			{Path: "capture.consistent_point", Type: "pg_lsn", State: ledger.FieldValue, Value: ledger.LSN(slot.ConsistentPoint).String()},
+			{Path: "capture.system_id", Type: "text", State: ledger.FieldValue, Value: slot.SystemID},
+			{Path: "capture.mapping_sha256", Type: "text", State: ledger.FieldValue, Value: fmt.Sprintf("%x", hash)},
+		},
+	})
+}
+
+// seeder takes the rows of the snapshot, one after another, and stores them in parts.
+type seeder struct {
+	*session
+	ctx    context.Context // of the one call that it lives in
+	tables []capture.TableColumns
+
+	rows    []mapping.StoredRow
+	records []mapping.RecordName
+	users   []mapping.UserName
+	total   int64
+	told    time.Time
+}
+
+func (s *seeder) row(table int, values []capture.Value) error {
+	t := &s.tables[table]
+	row, record, user, err := s.mapper.Seed(t.Schema+"."+t.Table, values)
+	if err != nil {
+		return err
+	}
+	s.rows = append(s.rows, row)
+	if record != nil {
+		s.records = append(s.records, *record)
+	}
+	if user != nil {
+		s.users = append(s.users, *user)
+	}
+	s.total++
+	if len(s.rows) < seedRows {
+		return nil
+	}
+	return s.store()
+}
+
+func (s *seeder) store() error {
+	err := s.writer.SeedRows(s.ctx, s.rows, s.records, s.users)
+	s.rows, s.records, s.users = s.rows[:0], s.records[:0], s.users[:0]
+	return err
+}
+
+func (s *seeder) progress(table int, rows int64) {
+	if time.Since(s.told) < seedProgress {
+		return
+	}
+	s.told = time.Now()
+	t := s.tables[table]
+	s.log.Info("filling the directory", zap.String("table", t.Schema+"."+t.Table), zap.Int64("rows", rows), zap.Int64("of_all", s.total))
+}
