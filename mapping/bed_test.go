@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/zap/zaptest"
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
 
 	"casebook.example/audit/capture"
 	"casebook.example/audit/deploy/reference"
@@ -31,6 +33,7 @@ type bed struct {
 	stream *capture.Stream
 	prev   ledger.LSN
 	names  map[string]bool // names of records that were told
+	conn   *pgx.Conn
 }
 
 // store stands for the audit database's table directory.
@@ -92,7 +95,7 @@ func newBed(t *testing.T) *bed {
 		}
 	}
 	b.db.Exec(t, "create publication casebook_audit for table "+strings.Join(tables, ", ")+" with (publish_via_partition_root = true)")
-	b.mapper = NewMapper(rules, b.store.load, zaptest.NewLogger(t), nil)
+	b.mapper = NewMapper(rules, b.store.load, zap.NewNop(), nil)
 
 	cfg := capture.Config{DSN: b.db.DSN(""), Slot: "s_" + b.db.Name, Publication: "casebook_audit", SpillDir: t.TempDir(), IdleInterval: 50 * time.Millisecond}
 	slot, err := capture.CreateSlot(t.Context(), cfg)
@@ -103,7 +106,7 @@ func newBed(t *testing.T) *bed {
 	if err := slot.Close(); err != nil {
 		t.Fatal(err)
 	}
-	b.stream, err = capture.Open(t.Context(), cfg, 0, zaptest.NewLogger(t), nil)
+	b.stream, err = capture.Open(t.Context(), cfg, 0, zap.NewNop(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,32 +185,78 @@ func (b *bed) mapTx(t *testing.T, tx *capture.Tx) []*ledger.Entry {
 	return entries
 }
 
-// section plays a scenario and gives the entries of its transactions, boundaries left out.
+// section plays a scenario and gives the entries of its transactions.
 func (b *bed) section(t *testing.T, id string) []*ledger.Entry {
 	t.Helper()
 	b.db.Section(t, id)
 	return b.drain(t)
 }
 
-// drain maps what was committed so far. A marker ends it.
+// drain maps what was committed so far. A transaction that changes nothing marks the end.
 func (b *bed) drain(t *testing.T) []*ledger.Entry {
 	t.Helper()
-	b.db.Exec(t, "update config.dynamic_fields set required = required where field_key = 'risk_level'")
+	if b.conn == nil {
+		b.conn = b.db.Conn(t)
+	}
+	var xid uint32
+	const marker = `with marker as (update cases.programs set name = name returning 1) select pg_current_xact_id()::text::bigint::int8 & 4294967295 from marker`
+	if err := b.conn.QueryRow(t.Context(), marker).Scan(&xid); err != nil {
+		t.Fatal(err)
+	}
 	var all []*ledger.Entry
 	for {
+		prev := b.prev
 		entries := b.next(t)
 		last := entries[len(entries)-1]
-		if last.Kind != ledger.KindTransaction {
-			t.Fatalf("the last entry of a transaction is of kind %d", last.Kind)
-		}
-		if len(entries) == 1 && field(last, "noise") == "1" && field(last, "changes") == "1" && b.isMarker(last) {
+		if last.XID == xid {
+			if field(last, "noise") != "1" || len(entries) != 1 {
+				t.Fatalf("an update that changes nothing gave\n%s", dump(entries))
+			}
 			return all
 		}
+		b.check(t, entries, prev)
 		all = append(all, entries...)
 	}
 }
 
-func (b *bed) isMarker(*ledger.Entry) bool { return true }
+// check looks at what differs from run to run, and at what must hold of every transaction.
+func (b *bed) check(t *testing.T, entries []*ledger.Entry, prev ledger.LSN) {
+	t.Helper()
+	last := entries[len(entries)-1]
+	if last.Kind != ledger.KindTransaction || field(last, "prev_commit_lsn") != prev.String() {
+		t.Errorf("the last entry is of kind %d and names %s as the commit before, not %s", last.Kind, field(last, "prev_commit_lsn"), prev)
+	}
+	if n := field(last, "entries"); n != strconv.Itoa(len(entries)-1) {
+		t.Errorf("%d entries, and the boundary says %s", len(entries)-1, n)
+	}
+	sum := 0
+	for _, path := range []string{"entries", "noise", "excluded"} {
+		n, err := strconv.Atoi(field(last, path))
+		if err != nil {
+			t.Error(err)
+		}
+		sum += n
+	}
+	if field(last, "changes") != strconv.Itoa(sum) || last.Ordinal != int64(sum) {
+		t.Errorf("%s changes, ordinal %d, but they add up to %d", field(last, "changes"), last.Ordinal, sum)
+	}
+	for i, e := range entries {
+		if e.CommitLSN == 0 || e.CommitLSN != last.CommitLSN || e.XID == 0 || e.XID != last.XID || e.CommittedAt != last.CommittedAt {
+			t.Errorf("entry %d has another position than its transaction", i)
+		}
+		if age := time.Since(time.UnixMicro(e.CommittedAt)); age < -time.Minute || age > time.Hour {
+			t.Errorf("entry %d was committed %s ago", i, age)
+		}
+		if e.Kind == ledger.KindChange && e.BackendPID == 0 {
+			t.Errorf("entry %d has no process id", i)
+		}
+		for _, f := range e.Fields {
+			if (f.State == ledger.FieldValue) != (f.Value != "") && f.State != ledger.FieldValue {
+				t.Errorf("entry %d: %s has state %d and a value", i, f.Path, f.State)
+			}
+		}
+	}
+}
 
 func field(e *ledger.Entry, path string) string {
 	for i := range e.Fields {
@@ -218,9 +267,11 @@ func field(e *ledger.Entry, path string) string {
 	return ""
 }
 
-var generated = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
+// What the clock gave is the only kind of value that has fractions of a second.
+var now = regexp.MustCompile(`20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+00`)
 
-// dump writes entries whole: every fixed column that is not empty and every field.
+// dump writes entries whole: every fixed column that is not empty and every field. Only position, time and process, which
+// check looks at, are left out, and the clock's values are called <now>.
 func dump(entries []*ledger.Entry) string {
 	var b strings.Builder
 	tx := 0
@@ -245,8 +296,13 @@ func dump(entries []*ledger.Entry) string {
 		}
 		for _, f := range e.Fields {
 			value := [...]string{"NULL", f.Value, "(unchanged)", "(not known)", "(masked)"}[f.State]
-			if len(value) > 200 {
-				value = fmt.Sprintf("%.20s... %d characters", value, len(value))
+			switch {
+			case len(value) > 1000:
+				value = fmt.Sprintf("%.20s... %.20s (%d characters)", value, value[len(value)-20:], len(value))
+			case f.Path == "prev_commit_lsn":
+				value = "<the commit before>"
+			default:
+				value = now.ReplaceAllString(value, "<now>")
 			}
 			fmt.Fprintf(&b, "  %s (%s) = %s\n", f.Path, f.Type, value)
 		}

@@ -231,12 +231,12 @@ func (x *mapping) columns() {
 		if x.c.Op != capture.OpDelete {
 			shown = x.field(paths.new, col, tupleValue(x.c.New, x.old, i)) || shown
 		}
-		if col.ref != nil && col.class < classMasked {
+		if col.class < classMasked {
 			if x.c.Op != capture.OpInsert {
-				x.refName(paths.oldName, col.ref, tupleValue(x.old, nil, i), before)
+				x.refName(paths.oldName, x.t.refersTo(&x.was, col.name), tupleValue(x.old, nil, i), before)
 			}
 			if x.c.Op != capture.OpDelete {
-				x.refName(paths.newName, col.ref, tupleValue(x.c.New, x.old, i), after)
+				x.refName(paths.newName, x.t.refersTo(&x.is, col.name), tupleValue(x.c.New, x.old, i), after)
 			}
 		}
 		if col.label != "" && col.label != ledger.Label(col.name) {
@@ -268,13 +268,13 @@ func (x *mapping) field(path string, col *planColumn, v value) bool {
 }
 
 // refName writes the name of the row that a value refers to, as of the change.
-func (x *mapping) refName(path string, ref *refRule, v value, s side) {
-	if v.st != known {
+func (x *mapping) refName(path string, to *table, v value, s side) {
+	if to == nil || v.st != known {
 		return
 	}
 	f := ledger.Field{Path: path, Type: "text", State: ledger.FieldUnknown}
-	if r := x.dir.find(x.w, ref.t, v.s); r != nil && r.known {
-		if name := x.nameOf(x.w, r, s); name != "" {
+	if r := x.dir.find(x.w, to, v.s); r != nil && r.known {
+		if name := x.calledOf(x.w, r, s); name != "" {
 			f.State, f.Value = ledger.FieldValue, name
 		}
 	}

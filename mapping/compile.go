@@ -53,6 +53,18 @@ func (c *tableCompiler) compile() error {
 	if t.rowName, err = c.template(f.Name, "name"); err != nil {
 		return err
 	}
+	if t.called, err = c.template(f.Called, "called"); err != nil {
+		return err
+	}
+	if t.called != nil && t.record == nil {
+		return c.fail([]any{"called"}, "only a record may be called otherwise where other rows refer to it")
+	}
+	t.pairs = map[string]*ownerRule{}
+	for i := range t.owner {
+		if t.owner[i].typ != "" {
+			t.pairs[t.owner[i].column] = &t.owner[i]
+		}
+	}
 	if err := c.words(); err != nil {
 		return err
 	}
@@ -338,13 +350,16 @@ func (c *compiler) checkNames(t *table) error {
 			if a.other != "" && secret(ref.t, a.other) {
 				return c.src.fail(append([]any{"tables", t.name}, path...), "%q would show %s of %s, which is masked", tpl.text, a.other, ref.t.name)
 			}
-			if t.record != nil && tpl == t.rowName && ref != nil {
+			if t.record != nil && (tpl == t.rowName || tpl == t.called) && ref != nil {
 				return c.src.fail(append([]any{"tables", t.name}, path...), "the name of a record may only use its own columns: %s refers to %s", column, ref.t.name)
 			}
 		}
 		return nil
 	}
 	if err := check(t.rowName, "", "name"); err != nil {
+		return err
+	}
+	if err := check(t.called, "", "called"); err != nil {
 		return err
 	}
 	w := &t.words

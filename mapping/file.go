@@ -50,6 +50,7 @@ type (
 		Resource      string              `yaml:"resource"`
 		Section       string              `yaml:"section"`
 		Name          string              `yaml:"name"`
+		Called        string              `yaml:"called"`
 		Tenant        string              `yaml:"tenant"`
 		Owner         []fileOwner         `yaml:"owner"`
 		OwnerOptional bool                `yaml:"owner_optional"`

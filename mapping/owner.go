@@ -173,6 +173,28 @@ func (m *Mapper) nameOf(w *work, r *row, s side) string {
 	return name
 }
 
+// calledOf is what other rows call it.
+func (m *Mapper) calledOf(w *work, r *row, s side) string {
+	if r.t.called == nil {
+		return m.nameOf(w, r, s)
+	}
+	v := view{t: r.t, img: r.at(w.commit, s), side: s}
+	return string(r.t.called.render(make([]byte, 0, 64), false, func(b []byte, a *atom) []byte { return m.appendAtom(b, w, &v, a, 0) }))
+}
+
+// refersTo is the table whose row a column names, nil for an ordinary one.
+func (t *table) refersTo(v *view, column string) *table {
+	if ref := t.refs[column]; ref != nil {
+		return ref.t
+	}
+	if pair := t.pairs[column]; pair != nil {
+		if typ := v.get(pair.typ); typ.st == known {
+			return pair.tables[typ.s]
+		}
+	}
+	return nil
+}
+
 // ownName is the name of a row that needs no other.
 func ownName(t *table, img image) string {
 	var m Mapper
@@ -194,26 +216,26 @@ func (m *Mapper) appendAtom(b []byte, w *work, v *view, a *atom, depth int) []by
 	if x.st != known {
 		return b
 	}
-	ref := v.t.refs[a.col]
-	if ref == nil || depth == maxNames {
+	to := v.t.refersTo(v, a.col)
+	if to == nil || depth == maxNames {
 		if !a.first && a.limit == 0 && a.format == 0 {
 			return v.display(b, a.col, x.s)
 		}
 		return a.shape(b, x.s)
 	}
-	r := m.dir.find(w, ref.t, x.s)
+	r := m.dir.find(w, to, x.s)
 	if r == nil || !r.known {
 		return append(b, x.s...)
 	}
 	img := r.at(w.commit, v.side)
 	if a.other != "" {
-		return a.shape(b, img.text(ref.t.dirAt[a.other]))
+		return a.shape(b, img.text(to.dirAt[a.other]))
 	}
 	mark := len(b)
-	if ref.t.ownName {
-		b = append(b, m.nameOf(w, r, v.side)...)
+	if to.ownName {
+		b = append(b, m.calledOf(w, r, v.side)...)
 	} else {
-		b = m.appendName(b, w, &view{t: ref.t, img: img, side: v.side}, depth+1)
+		b = m.appendName(b, w, &view{t: to, img: img, side: v.side}, depth+1)
 	}
 	if len(b) == mark {
 		b = append(b, x.s...)

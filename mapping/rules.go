@@ -74,10 +74,12 @@ type table struct {
 	system   []systemRule
 	columns  []string // all that the file names, sorted
 
-	target  bool           // other tables look at its rows, so the directory keeps them
-	dir     []string       // columns of the directory, the key first
-	dirAt   map[string]int // where they stand
-	ownName bool           // the row's name needs no other row: it may be kept
+	target  bool                  // other tables look at its rows, so the directory keeps them
+	dir     []string              // columns of the directory, the key first
+	dirAt   map[string]int        // where they stand
+	pairs   map[string]*ownerRule // by the column of the id: owners whose table depends on a type
+	called  *template             // what other rows call it; nil: its name
+	ownName bool                  // the row's name needs no other row: it may be kept
 }
 
 type ownerRule struct {
@@ -404,6 +406,9 @@ func (c *compiler) directories() {
 			t.keep(column)
 		}
 		t.ownName = true
+		for a := range t.called.atoms {
+			t.keep(a.col)
+		}
 		for a := range t.rowName.atoms {
 			t.keep(a.col)
 			if t.refs[a.col] != nil {
@@ -485,7 +490,7 @@ func (t *table) namesRef(ref *refRule) bool {
 // templates are all of the table's.
 func (t *table) templates() []*template {
 	w := &t.words
-	all := []*template{t.rowName, w.create, w.update, w.delete, w.softDelete, w.restore}
+	all := []*template{t.rowName, t.called, w.create, w.update, w.delete, w.softDelete, w.restore}
 	for _, when := range [][]whenRule{w.createWhen, w.updateOf} {
 		for i := range when {
 			all = append(all, when[i].say)
