@@ -186,8 +186,8 @@ func (s *sourceTest) snapshot(t testing.TB) []string {
 		UNION ALL SELECT 'published ' || prrelid::regclass FROM pg_publication_rel
 		UNION ALL SELECT 'identity ' || oid::regclass || ' ' || relreplident::text || ' ' || coalesce((SELECT string_agg(indexrelid::regclass::text, ' ')
 		  FROM pg_index WHERE indrelid = pg_class.oid AND indisreplident), '') FROM pg_class WHERE relkind IN ('r', 'p')
-		UNION ALL SELECT 'acl ' || c.oid::regclass || ' ' || a::text FROM pg_class c, aclexplode(relacl) a
-		UNION ALL SELECT 'acl ' || nspname || ' ' || a::text FROM pg_namespace n, aclexplode(nspacl) a
+		UNION ALL SELECT 'acl ' || c.oid::regclass || ' ' || a::text FROM pg_class c, aclexplode(coalesce(relacl, acldefault('r', relowner))) a WHERE relkind IN ('r', 'p')
+		UNION ALL SELECT 'acl ' || nspname || ' ' || a::text FROM pg_namespace n, aclexplode(coalesce(nspacl, acldefault('n', nspowner))) a
 		UNION ALL SELECT 'acl ' || p.oid::regprocedure || ' ' || a::text FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
 		UNION ALL SELECT 'function ' || oid::regprocedure || md5(prosrc) FROM pg_proc
 		UNION ALL SELECT 'event trigger ' || to_jsonb(e)::text FROM pg_event_trigger e
@@ -203,6 +203,23 @@ func (s *sourceTest) snapshot(t testing.TB) []string {
 		t.Fatal(err)
 	}
 	return lines
+}
+
+func wantSame(t *testing.T, before, after []string) {
+	t.Helper()
+	for _, line := range after {
+		if !slices.Contains(before, line) {
+			t.Errorf("left behind: %s", line)
+		}
+	}
+	for _, line := range before {
+		if !slices.Contains(after, line) {
+			t.Errorf("gone: %s", line)
+		}
+	}
+	if !t.Failed() && len(before) != len(after) {
+		t.Errorf("%d lines before, %d after", len(before), len(after))
+	}
 }
 
 // The second run has nothing to do, whatever the version; --remove leaves the catalog as it was.
@@ -227,17 +244,7 @@ func TestSetupSourceTwiceAndRemove(t *testing.T) {
 		if len(remove.notes) > 0 {
 			t.Errorf("notes of the removal: %q", remove.notes)
 		}
-		after := s.snapshot(t)
-		for _, line := range after {
-			if !slices.Contains(before, line) {
-				t.Errorf("left behind: %s", line)
-			}
-		}
-		for _, line := range before {
-			if !slices.Contains(after, line) {
-				t.Errorf("gone: %s", line)
-			}
-		}
+		wantSame(t, before, s.snapshot(t))
 		again, err := planRemoveSource(context.Background(), s.conn, s.cfg)
 		if err != nil || !again.empty() {
 			t.Errorf("the second removal has %v, %v", again, err)
