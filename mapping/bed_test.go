@@ -144,6 +144,44 @@ func (b *bed) seed(t *testing.T, cfg capture.Config, snapshot string) {
 	}
 }
 
+// transactions gives all that were committed so far, unmapped.
+func (b *bed) transactions(t *testing.T) []*capture.Tx {
+	t.Helper()
+	xid := b.mark(t)
+	var txs []*capture.Tx
+	deadline := time.After(patience)
+	for {
+		select {
+		case event, ok := <-b.out:
+			switch {
+			case !ok:
+				t.Fatal("the stream ended")
+			case event.Tx == nil:
+			case event.Tx.XID == xid:
+				event.Tx.Close()
+				return txs
+			default:
+				txs = append(txs, event.Tx)
+			}
+		case <-deadline:
+			t.Fatal("no transaction comes")
+		}
+	}
+}
+
+// mark commits a transaction that changes nothing and gives its number.
+func (b *bed) mark(t *testing.T) (xid uint32) {
+	t.Helper()
+	if b.conn == nil {
+		b.conn = b.db.Conn(t)
+	}
+	const marker = `with marker as (update cases.programs set name = name returning 1) select pg_current_xact_id()::text::bigint & 4294967295 from marker`
+	if err := b.conn.QueryRow(t.Context(), marker).Scan(&xid); err != nil {
+		t.Fatal(err)
+	}
+	return xid
+}
+
 // next maps the next transaction and stores its directory rows.
 func (b *bed) next(t *testing.T) []*ledger.Entry {
 	t.Helper()
@@ -195,14 +233,7 @@ func (b *bed) section(t *testing.T, id string) []*ledger.Entry {
 // drain maps what was committed so far. A transaction that changes nothing marks the end.
 func (b *bed) drain(t *testing.T) []*ledger.Entry {
 	t.Helper()
-	if b.conn == nil {
-		b.conn = b.db.Conn(t)
-	}
-	var xid uint32
-	const marker = `with marker as (update cases.programs set name = name returning 1) select pg_current_xact_id()::text::bigint::int8 & 4294967295 from marker`
-	if err := b.conn.QueryRow(t.Context(), marker).Scan(&xid); err != nil {
-		t.Fatal(err)
-	}
+	xid := b.mark(t)
 	var all []*ledger.Entry
 	for {
 		prev := b.prev

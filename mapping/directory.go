@@ -166,7 +166,7 @@ func (r *row) begin(commit ledger.LSN) {
 	}
 	r.lsn = commit
 	r.prev = nil
-	if r.known {
+	if r.known && !r.gone {
 		r.prev = r.cur
 	}
 }

@@ -24,6 +24,8 @@ type Mapper struct {
 	unplaced *prometheus.CounterVec
 	records  []RecordName
 	users    []UserName
+	window   int // windowRows, spillRows: tests make them small
+	spillAt  int
 	work     work // of the transaction at hand
 	ahead    work // of the look ahead inside a huge one
 }
@@ -89,7 +91,7 @@ func NewMapper(rules *Rules, load func(ctx context.Context, keys []Key) ([]Store
 	}
 	m := &Mapper{
 		rules: rules, dir: newDirectory(rules, load), log: log, unplaced: unplaced,
-		plans: map[*capture.Relation]*plan{},
+		plans: map[*capture.Relation]*plan{}, window: windowRows, spillAt: spillRows,
 	}
 	m.work.misses, m.ahead.misses = map[Key]struct{}{}, map[Key]struct{}{}
 	return m
@@ -120,7 +122,7 @@ func (m *Mapper) run(ctx context.Context, tx *capture.Tx, prevCommit ledger.LSN,
 		return m.failed(tx, err)
 	}
 	var err error
-	if tx.Rows <= windowRows {
+	if tx.Rows <= m.window {
 		err = m.small(ctx, w, emit)
 	} else {
 		err = m.large(ctx, w, emit)
@@ -178,7 +180,7 @@ func (m *Mapper) feed(ctx context.Context, tx *capture.Tx, spill func([]StoredRo
 				return err
 			}
 		}
-		if spill != nil && (len(m.dir.dirty) >= spillRows || len(m.records)+len(m.users) >= spillRows) {
+		if spill != nil && (len(m.dir.dirty) >= m.spillAt || len(m.records)+len(m.users) >= m.spillAt) {
 			if err := m.dir.fill(ctx); err != nil {
 				return err
 			}
@@ -231,9 +233,9 @@ func (m *Mapper) large(ctx context.Context, w *work, emit func(*ledger.Entry) er
 		if err != nil {
 			return err
 		}
-		if seen%(windowRows/2) == 0 {
+		if seen%m.window == 0 {
 			m.dir.trim()
-			for range windowRows / 2 {
+			for range m.window {
 				c, err, ok := next()
 				if !ok {
 					break

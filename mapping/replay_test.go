@@ -1,0 +1,170 @@
+package mapping
+
+import (
+	"maps"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"casebook.example/audit/capture"
+	"casebook.example/audit/ledger"
+)
+
+// edges are changes that the day does not have.
+const edges = `
+-- a note moves to another case, and back to a person
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000001';
+update content.notes set notable_id = '50000000-0000-4000-8000-000000000002' where id = '80000000-0000-4000-8000-000000000001';
+update content.notes set notable_type = 'person', notable_id = '40000000-0000-4000-8000-000000000001' where id = '80000000-0000-4000-8000-000000000001';
+commit;
+-- parent and children made and removed in one transaction
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000001';
+insert into content.notes (id, tenant_id, notable_type, notable_id, subject, body) values ('8e000000-0000-4000-8000-000000000001', '10000000-0000-4000-8000-000000000001', 'case', '50000000-0000-4000-8000-000000000001', 'Short life', 'x');
+insert into content.note_people values ('8e000000-0000-4000-8000-000000000001', '40000000-0000-4000-8000-000000000001');
+delete from content.notes where id = '8e000000-0000-4000-8000-000000000001';
+commit;
+-- the record gets another name, and its child changes before and after it in the same transaction
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000001';
+update cases.case_involvements set end_reason = 'moved' where id = '51000000-0000-4000-8000-000000000001';
+update cases.cases set name = 'John Sullivan' where id = '50000000-0000-4000-8000-000000000001';
+delete from cases.case_involvements where id = '51000000-0000-4000-8000-000000000002';
+insert into cases.case_goals (case_id, description) values ('50000000-0000-4000-8000-000000000001', 'A goal whose description is longer than forty letters by a few');
+commit;
+-- a row's key changes; then a user changes in mid-transaction; then one that nobody knows, and one who is nobody
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000001';
+insert into people.people (id, tenant_id, last_name) values ('4e000000-0000-4000-8000-000000000001', '10000000-0000-4000-8000-000000000001', 'Mononym');
+update people.people set id = '4e000000-0000-4000-8000-000000000002' where id = '4e000000-0000-4000-8000-000000000001';
+set local audit.user_id = '20000000-0000-4000-8000-000000000003';
+update people.people set ssn = '111-22-3333', primary_language = 'Latin' where id = '4e000000-0000-4000-8000-000000000002';
+set local audit.user_id = '2e000000-0000-4000-8000-00000000dead';
+update people.people set primary_language = 'Greek' where id = '4e000000-0000-4000-8000-000000000002';
+set local audit.user_id = '-1';
+update people.people set primary_language = null where id = '4e000000-0000-4000-8000-000000000002';
+commit;
+-- a merge is not a deletion
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000001';
+update people.people set merged_into_id = '40000000-0000-4000-8000-000000000001', deleted_at = now(), deleted_by_id = '20000000-0000-4000-8000-000000000001' where id = '40000000-0000-4000-8000-000000000003';
+commit;
+-- a user changes the e-mail, secrets too, and goes on working
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000004';
+update membership.users set email = 'omar.h@hfs.example', password_digest = 'hunter2-digest' where id = '20000000-0000-4000-8000-000000000004';
+commit;
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000004';
+update providers.providers set ein = '12-3456789', custom_fields = '{"beds": 4, "note": "quiet", "gone": null}' where id = '60000000-0000-4000-8000-000000000002';
+update people.people set custom_fields = '{"tribal_enrollment_no": "T-4711"}' where id = '40000000-0000-4000-8000-000000000006';
+commit;
+-- an enrollment without a case belongs to the offering's provider; an offering of the house to nobody
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000001';
+update services.service_enrollments set units = 9 where id = '71000000-0000-4000-8000-000000000003';
+update services.service_offerings set provider_id = null where id = '70000000-0000-4000-8000-000000000002';
+update services.service_enrollments set units = 10 where id = '71000000-0000-4000-8000-000000000003';
+commit;
+-- a message through a partition
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000001';
+insert into content.sms_messages (id, sent_at, tenant_id, record_type, record_id, person_id, direction, from_number, to_number, body)
+values (1, '2026-03-03 10:05Z', '10000000-0000-4000-8000-000000000001', 'case', '50000000-0000-4000-8000-000000000002', '40000000-0000-4000-8000-000000000006', 'outbound', '+13175550100', '+13175550101', 'See you on Friday');
+commit;
+begin;
+update content.sms_messages set status = 'delivered', delivered_at = '2026-03-03 10:06Z', carrier_cost = 0.01 where id = 1;
+commit;
+-- an old tuple with less than all columns: a table without FULL, and a partition without FULL
+alter table people.education_records replica identity default;
+alter table content.sms_messages_2026_03 replica identity default;
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000001';
+insert into people.education_records (person_id, school_name) values ('40000000-0000-4000-8000-000000000001', 'P.S. 10');
+update people.education_records set grade_level = '6';
+delete from people.education_records;
+update content.sms_messages set body = 'See you on Monday' where id = 1;
+delete from content.sms_messages where id = 1;
+commit;
+-- a table that nobody mapped
+create table public.surprise (id int primary key, secret text);
+alter table public.surprise replica identity full;
+alter publication casebook_audit add table public.surprise;
+begin;
+insert into public.surprise values (7, 'nobody said what this is');
+update public.surprise set secret = 'still' where id = 7;
+delete from public.surprise;
+truncate public.surprise;
+commit;
+-- the parent was never seen: the trigger that would find it is off
+begin; set local session_replication_role = replica;
+insert into cases.case_goals (case_id, description) values ('5e000000-0000-4000-8000-00000000dead', 'Goal of nobody');
+commit;
+`
+
+// TestReplay maps everything twice: once as it comes, with all rows at hand, and once by a mapper that forgets everything
+// between transactions, keeps next to no rows, and writes every transaction in small parts. Both must give the same.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	var txs []*capture.Tx
+	t.Cleanup(func() {
+		for _, tx := range txs {
+			tx.Close()
+		}
+	})
+	seeded := maps.Clone(b.store.rows)
+	for _, id := range []string{"S01", "S02", "S03", "S04", "S06", "S07", "S08", "S10", "S11", "S13", "S16", "S17", "S20", "S23"} {
+		b.db.Section(t, id)
+	}
+	b.db.Exec(t, edges)
+	txs = b.transactions(t)
+
+	type result struct{ text, names string }
+	play := func(limit, window, spillAt int, restart bool) []result {
+		s := &store{rows: maps.Clone(seeded)}
+		m := NewMapper(b.rules, s.load, zap.NewNop(), nil)
+		var prev ledger.LSN
+		var results []result
+		for _, tx := range txs {
+			if restart {
+				m = NewMapper(b.rules, s.load, zap.NewNop(), nil)
+			}
+			m.dir.limit, m.window, m.spillAt = limit, window, spillAt
+			var entries []*ledger.Entry
+			var names string
+			spill := func(rows []StoredRow) error {
+				s.save(rows)
+				records, _ := m.TakeNames()
+				for _, r := range records {
+					names += r.Name + "\n"
+				}
+				return nil
+			}
+			if err := m.MapHuge(t.Context(), tx, prev, spill, func(e *ledger.Entry) error {
+				entries = append(entries, e)
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			prev = ledger.LSN(tx.CommitLSN)
+			_ = spill(m.TakeDirty())
+			m.Stored()
+			if limit < 100 && m.dir.count > limit+window*20 {
+				t.Errorf("%d rows are in a cache for %d", m.dir.count, limit)
+			}
+			results = append(results, result{dump(entries), names})
+		}
+		return results
+	}
+	want := play(cacheRows, windowRows, spillRows, false)
+	for name, got := range map[string][]result{
+		"cold":        play(cacheRows, windowRows, spillRows, true),
+		"small":       play(3, 2, 2, false),
+		"small, cold": play(1, 1, 1, true),
+	} {
+		for i := range want {
+			if got[i] != want[i] {
+				t.Fatalf("%s, transaction %d: got\n%s\n%s\nwant\n%s\n%s", name, i, got[i].text, got[i].names, want[i].text, want[i].names)
+			}
+		}
+	}
+	text := ""
+	for _, r := range want[len(want)-numEdges:] {
+		text += r.text
+	}
+	golden(t, "edges", text)
+}
+
+const numEdges = 13
