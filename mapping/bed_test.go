@@ -80,7 +80,7 @@ begin
   end loop;
 end $$;`
 
-func newBed(t *testing.T) *bed {
+func newBed(t testing.TB) *bed {
 	t.Helper()
 	rules, err := Parse("mapping.yaml", []byte(reference.Mapping))
 	if err != nil {
@@ -124,7 +124,7 @@ func newBed(t *testing.T) *bed {
 	return b
 }
 
-func (b *bed) seed(t *testing.T, cfg capture.Config, snapshot string) {
+func (b *bed) seed(t testing.TB, cfg capture.Config, snapshot string) {
 	t.Helper()
 	seeds := b.rules.SeedTables()
 	tables := make([]capture.TableColumns, len(seeds))
@@ -145,7 +145,7 @@ func (b *bed) seed(t *testing.T, cfg capture.Config, snapshot string) {
 }
 
 // transactions gives all that were committed so far, unmapped.
-func (b *bed) transactions(t *testing.T) []*capture.Tx {
+func (b *bed) transactions(t testing.TB) []*capture.Tx {
 	t.Helper()
 	xid := b.mark(t)
 	var txs []*capture.Tx
@@ -170,7 +170,7 @@ func (b *bed) transactions(t *testing.T) []*capture.Tx {
 }
 
 // mark commits a transaction that changes nothing and gives its number.
-func (b *bed) mark(t *testing.T) (xid uint32) {
+func (b *bed) mark(t testing.TB) (xid uint32) {
 	t.Helper()
 	if b.conn == nil {
 		b.conn = b.db.Conn(t)
@@ -183,7 +183,7 @@ func (b *bed) mark(t *testing.T) (xid uint32) {
 }
 
 // next maps the next transaction and stores its directory rows.
-func (b *bed) next(t *testing.T) []*ledger.Entry {
+func (b *bed) next(t testing.TB) []*ledger.Entry {
 	t.Helper()
 	deadline := time.After(patience)
 	for {
@@ -203,7 +203,7 @@ func (b *bed) next(t *testing.T) []*ledger.Entry {
 	}
 }
 
-func (b *bed) mapTx(t *testing.T, tx *capture.Tx) []*ledger.Entry {
+func (b *bed) mapTx(t testing.TB, tx *capture.Tx) []*ledger.Entry {
 	t.Helper()
 	var entries []*ledger.Entry
 	err := b.mapper.Map(t.Context(), tx, b.prev, func(e *ledger.Entry) error {
@@ -224,14 +224,14 @@ func (b *bed) mapTx(t *testing.T, tx *capture.Tx) []*ledger.Entry {
 }
 
 // section plays a scenario and gives the entries of its transactions.
-func (b *bed) section(t *testing.T, id string) []*ledger.Entry {
+func (b *bed) section(t testing.TB, id string) []*ledger.Entry {
 	t.Helper()
 	b.db.Section(t, id)
 	return b.drain(t)
 }
 
 // drain maps what was committed so far. A transaction that changes nothing marks the end.
-func (b *bed) drain(t *testing.T) []*ledger.Entry {
+func (b *bed) drain(t testing.TB) []*ledger.Entry {
 	t.Helper()
 	xid := b.mark(t)
 	var all []*ledger.Entry
@@ -251,7 +251,7 @@ func (b *bed) drain(t *testing.T) []*ledger.Entry {
 }
 
 // check looks at what differs from run to run, and at what must hold of every transaction.
-func (b *bed) check(t *testing.T, entries []*ledger.Entry, prev ledger.LSN) {
+func (b *bed) check(t testing.TB, entries []*ledger.Entry, prev ledger.LSN) {
 	t.Helper()
 	last := entries[len(entries)-1]
 	if last.Kind != ledger.KindTransaction || field(last, "prev_commit_lsn") != prev.String() {

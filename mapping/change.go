@@ -66,6 +66,15 @@ func (m *Mapper) change(w *work, c *capture.Change) *ledger.Entry {
 	return x.entry()
 }
 
+type softChange uint8
+
+const (
+	softNone softChange = iota
+	softDeleted
+	softRestored
+	softOther // the columns of a soft delete changed, but as part of something that the words of another column say
+)
+
 // mapping is the work on one row change.
 type mapping struct {
 	*Mapper
@@ -76,8 +85,8 @@ type mapping struct {
 	old     []capture.Value // trusted
 	changed []bool
 	was, is view // before and after; for an insert both are after, for a delete both before
-	soft    int8 // 1: soft delete, -1: restore
-	softBy  int  // index in p.soft
+	soft    softChange
+	softBy  int // index in p.soft
 }
 
 // compare finds out which columns changed with audit meaning, and whether any did.
@@ -155,7 +164,7 @@ func (x *mapping) entry() *ledger.Entry {
 	switch {
 	case c.Op == capture.OpInsert:
 		e.Action = ledger.ActionCreate
-	case c.Op == capture.OpDelete || x.soft > 0:
+	case c.Op == capture.OpDelete || x.soft == softDeleted:
 		e.Action = ledger.ActionDelete
 	default:
 		e.Action = ledger.ActionUpdate
@@ -175,24 +184,23 @@ func (x *mapping) softDelete() {
 	if x.c.Op != capture.OpUpdate {
 		return
 	}
-next:
 	for i := range x.p.soft {
 		s := &x.p.soft[i]
 		if !x.changed[s.column] {
 			continue
 		}
-		for _, column := range s.unless {
-			if column >= 0 && x.changed[column] {
-				continue next
-			}
-		}
 		was, is := s.deleted(tupleValue(x.old, nil, s.column)), s.deleted(tupleValue(x.c.New, x.old, s.column))
 		if was == is || tupleValue(x.old, nil, s.column).st == unknown {
 			continue
 		}
-		x.soft, x.softBy = -1, i
+		x.soft, x.softBy = softRestored, i
 		if is {
-			x.soft = 1
+			x.soft = softDeleted
+		}
+		for _, column := range s.unless {
+			if column >= 0 && x.changed[column] {
+				x.soft = softOther
+			}
 		}
 		return
 	}
@@ -207,7 +215,7 @@ func (s *softPlan) deleted(v value) bool {
 
 // hiddenBySoft: the columns that a soft delete is made of are said by its words.
 func (x *mapping) hiddenBySoft(i int) bool {
-	if x.soft == 0 {
+	if x.soft == softNone {
 		return false
 	}
 	s := &x.p.soft[x.softBy]
@@ -294,20 +302,23 @@ func (x *mapping) summary() string {
 		return x.say(w.create, -1)
 	case x.c.Op == capture.OpDelete:
 		return x.say(w.delete, -1)
-	case x.soft > 0:
+	case x.soft == softDeleted:
 		return x.say(w.softDelete, -1)
-	case x.soft < 0:
+	case x.soft == softRestored:
 		return x.say(w.restore, -1)
 	}
 	for i := range w.updateOf {
 		when := &w.updateOf[i]
 		at := x.p.place(when.column)
-		if at >= 0 && x.changed[at] && (when.any || x.equals(&x.is, when.column, when.value)) {
+		if at >= 0 && x.changed[at] && x.certain(at) && (when.any || x.equals(&x.is, when.column, when.value)) {
 			return x.say(when.say, at)
 		}
 	}
 	return x.say(w.update, -1)
 }
+
+// certain: the old value is known, so it did change.
+func (x *mapping) certain(i int) bool { return i < len(x.old) && x.old[i].State != capture.Absent }
 
 func (x *mapping) equals(v *view, column, want string) bool {
 	got := v.get(column)
