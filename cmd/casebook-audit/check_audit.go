@@ -20,7 +20,6 @@ type chainState struct {
 	found, seeded bool
 	acked         capture.LSN
 	systemID      string
-	slot          string
 }
 
 // checkAudit looks at the audit database as the writer and as the reader.
@@ -166,13 +165,13 @@ func (c *checker) checkWriter(ctx context.Context, conn *pgx.Conn) error {
 
 func (c *checker) checkChain(ctx context.Context, conn *pgx.Conn) error {
 	var acked *string
-	var systemID, slot *string
+	var systemID *string
 	var origin string
 	s := &c.chain
 	err := conn.QueryRow(ctx, `
-		SELECT p.seeded_at IS NOT NULL, p.acked_lsn::text, p.system_id, p.slot, c.origin
+		SELECT p.seeded_at IS NOT NULL, p.acked_lsn::text, p.system_id, c.origin
 		FROM audit.chain c JOIN audit.position p ON p.chain = c.chain WHERE c.name = $1`, c.cfg.Audit.Chain).
-		Scan(&s.seeded, &acked, &systemID, &slot, &origin)
+		Scan(&s.seeded, &acked, &systemID, &origin)
 	if errors.Is(err, pgx.ErrNoRows) {
 		c.add(finding{severityError, "audit-chain", "the audit database has no chain " + c.cfg.Audit.Chain,
 			"The daemon has nowhere to append to.", setupAudit, nil})
@@ -193,9 +192,6 @@ func (c *checker) checkChain(ctx context.Context, conn *pgx.Conn) error {
 	}
 	if systemID != nil {
 		s.systemID = *systemID
-	}
-	if slot != nil {
-		s.slot = *slot
 	}
 	return nil
 }

@@ -118,9 +118,8 @@ func (c *checker) checkPublicationTables(cat *sourceCatalog, name string, wanted
 
 // tableShape is what the mapping may rely on.
 type tableShape struct {
-	columns   []string
-	generated []string
-	key       []string // of the primary key
+	columns []string
+	key     []string // of the primary key
 }
 
 // checkMapping compares names: every mapped table and column must exist, every table must be mapped.
@@ -194,7 +193,6 @@ func readShapes(ctx context.Context, conn *pgx.Conn) (map[uint32]tableShape, err
 	rows, err := conn.Query(ctx, `
 		SELECT c.oid,
 		  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-		  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attgenerated <> ''),
 		  ARRAY(SELECT a.attname::text FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY k (attnum, n)
 		        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
 		        WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY k.n)
@@ -208,7 +206,7 @@ func readShapes(ctx context.Context, conn *pgx.Conn) (map[uint32]tableShape, err
 	for rows.Next() {
 		var oid uint32
 		var shape tableShape
-		if err := rows.Scan(&oid, &shape.columns, &shape.generated, &shape.key); err != nil {
+		if err := rows.Scan(&oid, &shape.columns, &shape.key); err != nil {
 			return nil, err
 		}
 		shapes[oid] = shape

@@ -57,7 +57,6 @@ type serverState struct {
 	maxSlots, slots          int
 	maxSenders, senders      int
 	keepSizeMB, idleTimeoutS int64
-	senderTimeout            time.Duration
 	recovery                 bool
 	slotInfo                 capture.SlotInfo
 	slotFound                bool
@@ -78,7 +77,6 @@ func (c *checker) checkServer(ctx context.Context, conn *pgx.Conn, cat *sourceCa
 	if err != nil {
 		return err
 	}
-	s.senderTimeout = time.Duration(s.senderTimeoutMS) * time.Millisecond
 	if s.slotInfo, s.slotFound, err = capture.LookupSlot(ctx, conn.PgConn(), c.cfg.Source.Slot); err != nil {
 		return err
 	}
@@ -135,8 +133,8 @@ func (c *checker) checkSettings(s *serverState) {
 		c.add(finding{severityWarning, "source-sender-timeout", "wal_sender_timeout is off",
 			"After a broken connection the server does not notice, and the slot stays taken: the daemon cannot come back.",
 			"ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf();", nil})
-	case s.senderTimeout < 10*time.Second:
-		c.add(finding{severityWarning, "source-sender-timeout", fmt.Sprintf("wal_sender_timeout is %v", s.senderTimeout),
+	case s.senderTimeoutMS < 10_000:
+		c.add(finding{severityWarning, "source-sender-timeout", fmt.Sprintf("wal_sender_timeout is %v", time.Duration(s.senderTimeoutMS)*time.Millisecond),
 			"A short pause of the network ends the stream.",
 			"ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf();", nil})
 	}

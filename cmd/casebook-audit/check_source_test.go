@@ -288,7 +288,7 @@ func (s *sourceTest) breakSlot(t *testing.T) {
 func TestCheckSettings(t *testing.T) {
 	t.Parallel()
 	good := serverState{walLevel: "logical", encoding: "UTF8", maxSlots: 10, maxSenders: 10, keepSizeMB: 1024,
-		senderTimeoutMS: 60000, senderTimeout: time.Minute}
+		senderTimeoutMS: 60000}
 	for want, broken := range map[string]func(*serverState){
 		"":                      func(*serverState) {},
 		"source-standby":        func(s *serverState) { s.recovery = true },
@@ -298,7 +298,7 @@ func TestCheckSettings(t *testing.T) {
 		"source-senders-free":   func(s *serverState) { s.senders = 10 },
 		"source-slot-limit":     func(s *serverState) { s.keepSizeMB = -1 },
 		"source-slot-timeout":   func(s *serverState) { s.idleTimeoutS = 60 },
-		"source-sender-timeout": func(s *serverState) { s.senderTimeoutMS, s.senderTimeout = 0, 0 },
+		"source-sender-timeout": func(s *serverState) { s.senderTimeoutMS = 0 },
 	} {
 		state := good
 		broken(&state)

@@ -313,6 +313,16 @@ func TestStamps(t *testing.T) {
 		{"an aborted transaction, and a statement that changes nothing", `BEGIN; SET LOCAL audit.user_id = 'ann'; INSERT INTO work.parent VALUES (12, 'a'); ROLLBACK;
 			UPDATE work.parent SET name = 'x' WHERE id = 404`,
 			[]string{"stamp nobody"}},
+		{"a function with a user of its own, and one that catches its error", `
+			CREATE FUNCTION work.as_bob(fail boolean) RETURNS void LANGUAGE plpgsql SET audit.user_id = 'bob' AS $$
+			BEGIN
+			  UPDATE work.kind SET name = 'bob' WHERE id = 1;
+			  IF fail THEN RAISE 'no'; END IF;
+			END $$;
+			BEGIN; SET LOCAL audit.user_id = 'ann'; INSERT INTO work.kind VALUES (1); SELECT work.as_bob(false);
+			DO $$ BEGIN PERFORM work.as_bob(true); EXCEPTION WHEN OTHERS THEN NULL; END $$;
+			UPDATE work.kind SET name = 'ann' WHERE id = 1; RESET ALL; UPDATE work.kind SET name = '' WHERE id = 1; COMMIT`,
+			[]string{"stamp ann", "insert work.kind", "stamp bob", "update work.kind", "stamp ann", "update work.kind", "stamp nobody", "update work.kind"}},
 		{"odd names", `BEGIN; SET LOCAL audit.user_id = 'ann'; INSERT INTO "Odd ""One"."The 'Table'" VALUES (1, 'a'); COMMIT`,
 			[]string{"stamp ann", `insert Odd "One.The 'Table'`}},
 	}
