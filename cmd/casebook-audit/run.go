@@ -219,7 +219,7 @@ func (d *daemon) listen(ctx context.Context, base *prometheus.Registry) (*server
 		}
 	}
 	if addr := d.cfg.Query.Listen; addr != listenerOff {
-		handler, pool, err := d.queryHandler(ctx, base)
+		handler, pool, err := d.queryHandler(ctx, prefixed(base))
 		if err != nil {
 			s.close()
 			return nil, err

@@ -1,0 +1,137 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// List is a page of entries.
+type List struct {
+	Entries []*Entry `json:"entries"`
+	Next    string   `json:"next_cursor,omitempty"` // missing: there are no more
+}
+
+func (h *handler) entries(w http.ResponseWriter, r *request) error {
+	p, errs := parameters(r.URL.Query(), append([]string{"limit", "cursor"}, filterParameters...)...)
+	f, more := ParseFilter(p)
+	errs = append(errs, more...)
+	page, more := f.parsePage(p)
+	if errs = append(errs, more...); len(errs) > 0 {
+		return wrongParameters(errs)
+	}
+	list, err := h.list(r.Context(), r.caller, f, page)
+	if err != nil {
+		return err
+	}
+	if list.Next != "" {
+		next := r.URL.Query()
+		next.Set("cursor", list.Next)
+		w.Header().Set("Link", "<"+(&url.URL{Path: r.URL.Path, RawQuery: next.Encode()}).String()+`>; rel="next"`)
+	}
+	return writeJSON(w, list)
+}
+
+func (h *handler) list(ctx context.Context, caller *Caller, f Filter, page Page) (list *List, err error) {
+	err = h.read(ctx, caller, queryTimeout, func(tx pgx.Tx, s scope) error {
+		list, err = listEntries(ctx, tx, s, f, page)
+		return err
+	})
+	return list, err
+}
+
+// ListEntries gives one page to a caller that reads without the endpoint. conn is a reader's.
+func ListEntries(ctx context.Context, conn *pgx.Conn, chain string, caller *Caller, f Filter, page Page) (list *List, err error) {
+	err = Read(ctx, conn, chain, caller, queryTimeout, func(tx pgx.Tx, s scope) error {
+		list, err = listEntries(ctx, tx, s, f, page)
+		return err
+	})
+	return list, err
+}
+
+// listEntries asks for one entry more than the page holds, to know whether there is a next one.
+func listEntries(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page) (*List, error) {
+	list := &List{Entries: []*Entry{}}
+	want := page.Limit
+	page.Limit++
+	err := eachEntry(ctx, tx, s, f, page, func(e *Entry) error {
+		list.Entries = append(list.Entries, e)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(list.Entries) > want {
+		list.Entries = list.Entries[:want]
+		list.Next = f.cursor(list.Entries[want-1].place)
+	}
+	return list, nil
+}
+
+// eachEntry is the one way to entries, for pages and exports alike.
+func eachEntry(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page, fn func(*Entry) error) error {
+	records, err := f.recordIDs(ctx, tx, s)
+	if err != nil {
+		return err
+	}
+	if records != nil && len(records) == 0 {
+		return nil // no record ever had that name
+	}
+	users, err := f.userIDs(ctx, tx, s)
+	if err != nil {
+		return err
+	}
+	sql, args := f.statement(s, records, users, page)
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		e, err := scanEntry(rows)
+		if err != nil {
+			return err
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// entry gives one entry by its number. One that the caller may not see is one that is not there.
+func (h *handler) entry(w http.ResponseWriter, r *request) error {
+	if _, errs := parameters(r.URL.Query()); len(errs) > 0 {
+		return wrongParameters(errs)
+	}
+	seq, err := strconv.ParseInt(r.PathValue("seq"), 10, 64)
+	if err != nil || seq < 0 {
+		return newProblem(http.StatusNotFound, "the number of an entry is a whole number from 0 on")
+	}
+	var e *Entry
+	err = h.read(r.Context(), r.caller, queryTimeout, func(tx pgx.Tx, s scope) error {
+		b := &builder{}
+		where := "e.chain = " + b.arg(s.chain) + " AND e.seq = " + b.arg(seq)
+		if s.tenants != nil {
+			where += " AND e.tenant_id = ANY(" + b.arg(s.tenants) + ")"
+		}
+		rows, err := tx.Query(r.Context(), "SELECT "+entryColumns("e")+" FROM audit.entry e WHERE "+where, b.args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		if !rows.Next() {
+			return errors.Join(rows.Err(), newProblem(http.StatusNotFound, "there is no such entry, or not for you"))
+		}
+		e, err = scanEntry(rows)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, e)
+}

@@ -1,0 +1,322 @@
+package query
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"casebook.example/audit/ledger"
+)
+
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+	maxValue     = 500 // characters of a parameter
+)
+
+// Filter says which entries are asked for. Empty fields don't filter.
+type Filter struct {
+	Application string
+	Record      string // any name that the record ever had, whatever its case
+	RecordID    string
+	From, To    time.Time // of the commit; From included, To not
+	User        string    // e-mail, whatever its case, or id
+	Action      string
+	Resource    string
+	Initiator   string
+	Oldest      bool // oldest first; newest first otherwise
+}
+
+// filterParameters are those that pages and exports share.
+var filterParameters = []string{"application", "record", "record_id", "from", "to", "user", "action", "resource", "initiator", "order"}
+
+// parameters reads a query string strictly: each parameter is known, given once, valid text and not absurdly long.
+func parameters(values url.Values, known ...string) (map[string]string, []parameterError) {
+	got := map[string]string{}
+	var errs []parameterError
+	for name, list := range values {
+		switch {
+		case !slices.Contains(known, name):
+			errs = append(errs, parameterError{printable(name), "there is no such parameter; known are " + strings.Join(known, ", ")})
+		case len(list) > 1:
+			errs = append(errs, parameterError{name, "given more than once"})
+		case !utf8.ValidString(list[0]) || strings.ContainsFunc(list[0], unicode.IsControl):
+			errs = append(errs, parameterError{name, "holds control characters or is not UTF-8"})
+		case utf8.RuneCountInString(list[0]) > maxValue:
+			errs = append(errs, parameterError{name, fmt.Sprintf("longer than %d characters", maxValue)})
+		case list[0] != "":
+			got[name] = list[0]
+		}
+	}
+	slices.SortFunc(errs, func(a, b parameterError) int { return strings.Compare(a.Parameter, b.Parameter) })
+	return got, errs
+}
+
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s)
+	return s[:min(len(s), 40)]
+}
+
+// ParseFilter reads the filter's parameters. A date without a time is a whole day in UTC, of "to" the whole day too.
+func ParseFilter(p map[string]string) (Filter, []parameterError) {
+	f := Filter{
+		Application: p["application"], Record: p["record"], RecordID: p["record_id"], User: p["user"], Action: p["action"],
+		Resource: p["resource"], Initiator: p["initiator"],
+	}
+	var errs []parameterError
+	moment := func(name string, endOfDay bool) time.Time {
+		text := p[name]
+		if text == "" {
+			return time.Time{}
+		}
+		if t, err := time.Parse(time.DateOnly, text); err == nil && t.Year() >= 1 {
+			if endOfDay {
+				t = t.AddDate(0, 0, 1)
+			}
+			return t
+		}
+		t, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil || t.Year() < 1 || t.Year() > 9999 {
+			errs = append(errs, parameterError{name, "neither a date like 2026-03-31 nor a time like 2026-03-31T14:02:00Z"})
+			return time.Time{}
+		}
+		if endOfDay {
+			t = t.Add(time.Microsecond) // a moment is included
+		}
+		return t
+	}
+	f.From, f.To = moment("from", false), moment("to", true)
+	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
+		errs = append(errs, parameterError{"to", "is before from"})
+	}
+	switch f.Initiator {
+	case "", ledger.InitiatorUser, ledger.InitiatorApplication, ledger.InitiatorSystem, ledger.InitiatorOperator, ledger.InitiatorUnattributed:
+	default:
+		errs = append(errs, parameterError{"initiator", "must be user, application, system, operator or unattributed"})
+	}
+	switch p["order"] {
+	case "", "newest":
+	case "oldest":
+		f.Oldest = true
+	default:
+		errs = append(errs, parameterError{"order", "must be newest or oldest"})
+	}
+	if f.Record != "" && f.RecordID != "" {
+		errs = append(errs, parameterError{"record", "give record or record_id, not both"})
+	}
+	return f, errs
+}
+
+// Page is where a page begins and how long it is. Limit 0 is all of it.
+type Page struct {
+	After *Place
+	Limit int
+}
+
+// Place is an entry's place in the order of time.
+type Place struct {
+	CommittedAt int64  `json:"t"` // microseconds
+	Seq         uint64 `json:"s"`
+}
+
+// cursor is a Place on its way to the client and back. It belongs to one filter.
+type cursor struct {
+	Version int `json:"v"`
+	Place
+	Filter string `json:"f"`
+}
+
+func (f Filter) digest() string {
+	text, _ := json.Marshal(f) // strings, times and a bool
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:9])
+}
+
+func (f Filter) cursor(p Place) string {
+	text, _ := json.Marshal(cursor{1, p, f.digest()})
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+func (f Filter) parsePage(p map[string]string) (Page, []parameterError) {
+	page := Page{Limit: defaultLimit}
+	var errs []parameterError
+	if text := p["limit"]; text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxLimit {
+			errs = append(errs, parameterError{"limit", fmt.Sprintf("must be a number from 1 to %d", maxLimit)})
+		} else {
+			page.Limit = n
+		}
+	}
+	if text := p["cursor"]; text != "" {
+		var c cursor
+		raw, err := base64.RawURLEncoding.DecodeString(text)
+		if err == nil {
+			err = json.Unmarshal(raw, &c)
+		}
+		switch {
+		case err != nil || c.Version != 1:
+			errs = append(errs, parameterError{"cursor", "is not one that this endpoint gave"})
+		case c.Filter != f.digest():
+			errs = append(errs, parameterError{"cursor", "belongs to a query with other filters: begin again without it"})
+		default:
+			page.After = &c.Place
+		}
+	}
+	return page, errs
+}
+
+// kinds that a listing shows: changes, truncates and gaps. Transaction boundaries are in the chain for verifiers; the log
+// of accesses shows when a resource or an action is asked for.
+const listedKinds = "(1, 2, 10)"
+
+// scope is what every statement of a request is bound to.
+type scope struct {
+	chain   int32
+	tenants []string // nil: every tenant
+}
+
+// statement builds the one query of pages and exports. records and users are the ids that Record and User stand for.
+func (f Filter) statement(s scope, records, users []string, page Page) (string, []any) {
+	b := &builder{}
+	direction, compare := "DESC", "<"
+	if f.Oldest {
+		direction, compare = "ASC", ">"
+	}
+	common := []string{"e.chain = " + b.arg(s.chain)}
+	if s.tenants != nil {
+		common = append(common, "e.tenant_id = ANY("+b.arg(s.tenants)+")")
+	}
+	if f.Resource == "" && f.Action == "" {
+		common = append(common, "e.kind IN "+listedKinds)
+	} else {
+		common = append(common, "e.kind <> 4")
+	}
+	if !f.From.IsZero() {
+		common = append(common, "e.committed_at >= "+b.arg(f.From))
+	}
+	if !f.To.IsZero() {
+		common = append(common, "e.committed_at < "+b.arg(f.To))
+	}
+	equal := func(column, value string) {
+		if value != "" {
+			common = append(common, "e."+column+" = "+b.arg(value))
+		}
+	}
+	equal("action", f.Action)
+	equal("resource", f.Resource)
+	equal("initiator", f.Initiator)
+	switch {
+	case f.User == "":
+	case len(users) == 1:
+		common = append(common, "e.user_id = "+b.arg(users[0]))
+	case len(users) > 1:
+		common = append(common, "e.user_id = ANY("+b.arg(users)+")")
+	default: // nobody of that address is known to the directory: the entries themselves may name it
+		common = append(common, "(e.user_id = "+b.arg(f.User)+" OR lower(e.user_email) = lower("+b.arg(f.User)+"))")
+	}
+	if page.After != nil {
+		common = append(common, fmt.Sprintf("(e.committed_at, e.seq) %s (%s, %s)", compare, b.arg(time.UnixMicro(page.After.CommittedAt)), b.arg(int64(page.After.Seq))))
+	}
+	where := strings.Join(common, " AND ")
+	order := fmt.Sprintf("committed_at %s, seq %s", direction, direction)
+	limit := ""
+	if page.Limit > 0 {
+		limit = " LIMIT " + strconv.Itoa(page.Limit)
+	}
+	application := func(alias string) string {
+		if f.Application == "" {
+			return ""
+		}
+		return " AND " + alias + ".application = " + b.arg(f.Application)
+	}
+	if f.Record == "" && f.RecordID == "" {
+		return "SELECT " + entryColumns("e") + " FROM audit.entry e WHERE " + where + application("e") + " ORDER BY " + order + limit, b.args
+	}
+
+	// A record lists its own entries and those that are also under it.
+	one := func(column string) string {
+		if len(records) == 1 {
+			return column + " = " + b.arg(records[0])
+		}
+		return column + " = ANY(" + b.arg(records) + ")"
+	}
+	own := "SELECT " + entryColumns("e") + " FROM audit.entry e WHERE " + one("e.record_id") + " AND " + where + application("e") + " ORDER BY " + order + limit
+	bound := ""
+	if s.tenants != nil {
+		bound = " AND a.tenant_id = ANY(" + b.arg(s.tenants) + ")"
+	}
+	under := "SELECT DISTINCT ON (a.committed_at, a.seq) " + entryColumns("e") +
+		" FROM audit.entry_also a JOIN audit.entry e ON e.chain = a.chain AND e.seq = a.seq AND e.committed_at = a.committed_at" +
+		" WHERE " + one("a.record_id") + bound + application("a") + " AND " + strings.NewReplacer("e.committed_at", "a.committed_at", "e.seq)", "a.seq)").Replace(where) +
+		fmt.Sprintf(" ORDER BY a.committed_at %s, a.seq %s", direction, direction) + limit
+	return "SELECT DISTINCT ON (committed_at, seq) * FROM ((" + own + ") UNION ALL (" + under + ")) u ORDER BY " + order + limit, b.args
+}
+
+// builder collects the arguments of a statement.
+type builder struct{ args []any }
+
+func (b *builder) arg(v any) string {
+	b.args = append(b.args, v)
+	return "$" + strconv.Itoa(len(b.args))
+}
+
+// recordIDs gives the records that f means. A name is any that the record ever had.
+func (f Filter) recordIDs(ctx context.Context, tx pgx.Tx, s scope) ([]string, error) {
+	if f.RecordID != "" {
+		return []string{f.RecordID}, nil
+	}
+	if f.Record == "" {
+		return nil, nil
+	}
+	b := &builder{}
+	where := "chain = " + b.arg(s.chain) + " AND lower(name) = lower(" + b.arg(f.Record) + ")"
+	if f.Application != "" {
+		where += " AND application = " + b.arg(f.Application)
+	}
+	if s.tenants != nil {
+		where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
+	}
+	return strs(ctx, tx, "SELECT DISTINCT record_id FROM audit.record_name WHERE "+where+" LIMIT 1000", b.args)
+}
+
+// userIDs gives the users that f means, by id or by any address that a user ever had.
+func (f Filter) userIDs(ctx context.Context, tx pgx.Tx, s scope) ([]string, error) {
+	if f.User == "" {
+		return nil, nil
+	}
+	b := &builder{}
+	where := "chain = " + b.arg(s.chain) + " AND (lower(email) = lower(" + b.arg(f.User) + ") OR user_id = " + b.arg(f.User) + ")"
+	if s.tenants != nil {
+		where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
+	}
+	return strs(ctx, tx, "SELECT DISTINCT user_id FROM audit.user_name WHERE "+where+" LIMIT 1000", b.args)
+}
+
+func strs(ctx context.Context, tx pgx.Tx, sql string, args []any) ([]string, error) {
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if list == nil {
+		list = []string{}
+	}
+	return list, err
+}

@@ -1,0 +1,241 @@
+package query
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.uber.org/zap"
+)
+
+// Config is what the handler works with.
+type Config struct {
+	Pool   *pgxpool.Pool // as a member of casebook_audit_reader
+	Chain  string
+	Tokens *Tokens // nil: nobody is let in
+
+	// OnAccess is told of every request for entries before it is answered, refused ones included. Its error refuses the
+	// request. nil: accesses are not recorded.
+	OnAccess func(ctx context.Context, a Access) error
+
+	Log *zap.Logger
+	Reg prometheus.Registerer
+}
+
+// Access is one request for entries.
+type Access struct {
+	Endpoint string // entries, entry, export
+	Caller   string // name of the token; "" when refused for want of one
+	Tenants  []string
+	Query    string // the parameters as they came, cut to 2,000 characters
+	Refused  string // why; "" when it was answered
+}
+
+const (
+	queryTimeout  = 15 * time.Second // of a page
+	exportStall   = 60 * time.Second // how long a client of an export may take nothing
+	maxAccessText = 2000
+)
+
+// handler serves the endpoint. It keeps no state of a request.
+type handler struct {
+	Config
+	seconds *prometheus.HistogramVec
+}
+
+// request is one request of a known caller.
+type request struct {
+	*http.Request
+	caller *Caller
+	name   string // of the endpoint
+}
+
+// NewHandler serves the endpoints of version 1. All of them want a token.
+func NewHandler(cfg Config) http.Handler {
+	h := &handler{Config: cfg, seconds: promauto.With(cfg.Reg).NewHistogramVec(prometheus.HistogramOpts{
+		Name: "query_seconds", Help: "Time to answer a request.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
+	}, []string{"endpoint", "code"})}
+	mux := http.NewServeMux()
+	for _, e := range []struct {
+		pattern, name string
+		logged        bool // an access to entries
+		serve         func(w http.ResponseWriter, r *request) error
+	}{
+		{"/v1/entries", "entries", true, h.entries},
+		{"/v1/entries/{seq}", "entry", true, h.entry},
+		{"/v1/export", "export", true, h.export},
+		{"/v1/records", "records", false, h.records},
+		{"/v1/users", "users", false, h.users},
+		{"/v1/applications", "applications", false, h.applications},
+		{"/v1/actions", "actions", false, h.actions},
+		{"/v1/status", "status", false, h.status},
+	} {
+		mux.Handle(e.pattern, h.endpoint(e.name, e.logged, e.serve))
+	}
+	mux.Handle("/", h.endpoint("other", false, func(http.ResponseWriter, *request) error {
+		return newProblem(http.StatusNotFound, "there is no such endpoint")
+	}))
+	return mux
+}
+
+// endpoint is what all endpoints have in common.
+func (h *handler) endpoint(name string, logged bool, serve func(http.ResponseWriter, *request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		out := &recorder{ResponseWriter: w, status: http.StatusOK}
+		for key, value := range map[string]string{
+			"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+		} {
+			out.Header().Set(key, value)
+		}
+		err := h.admit(out, r, name, logged, serve)
+		if err != nil {
+			h.fail(out, r, name, err)
+		}
+		h.seconds.WithLabelValues(name, strconv.Itoa(out.status)).Observe(time.Since(start).Seconds())
+	})
+}
+
+// admit lets known callers in and records the access, before anything is read.
+func (h *handler) admit(w http.ResponseWriter, r *http.Request, name string, logged bool, serve func(http.ResponseWriter, *request) error) error {
+	caller, ok := h.Tokens.caller(r)
+	access := Access{Endpoint: name, Query: cut(r.URL.RawQuery, maxAccessText)}
+	var refused *problem
+	switch {
+	case !ok:
+		refused = newProblem(http.StatusUnauthorized, "send a token that the tokens file knows: Authorization: Bearer ...")
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		refused = newProblem(http.StatusMethodNotAllowed, "the log is only read")
+	}
+	if caller != nil {
+		access.Caller, access.Tenants = caller.Name, caller.Tenants
+	}
+	if refused != nil {
+		access.Refused = refused.Title
+	}
+	if logged && h.OnAccess != nil {
+		if err := h.OnAccess(r.Context(), access); err != nil {
+			h.Log.Warn("access not recorded, request refused", zap.String("endpoint", name), zap.Error(err))
+			if refused == nil {
+				refused = newProblem(http.StatusServiceUnavailable, "the access cannot be recorded right now, so it is not answered; try again later")
+				w.Header().Set("Retry-After", "10")
+			}
+		}
+	}
+	if refused != nil {
+		return refused
+	}
+	return serve(w, &request{Request: r, caller: caller, name: name})
+}
+
+// fail answers with a problem. What is not the caller's fault is logged, without any text of the query.
+func (h *handler) fail(w *recorder, r *http.Request, name string, err error) {
+	var p *problem
+	if !errors.As(err, &p) {
+		if r.Context().Err() != nil {
+			w.status = 499 // the client has gone
+			return
+		}
+		p = newProblem(http.StatusInternalServerError, "the log cannot be read right now")
+		var pgErr *pgconn.PgError
+		switch {
+		case errors.As(err, &pgErr) && pgErr.Code == "57014", errors.Is(err, context.DeadlineExceeded):
+			p = newProblem(http.StatusServiceUnavailable, "the query took too long: narrow the dates or name a record")
+		case pgErr == nil:
+			p = newProblem(http.StatusServiceUnavailable, "the audit database does not answer; try again later")
+			w.Header().Set("Retry-After", "5")
+		}
+		h.Log.Warn("request failed", zap.String("endpoint", name), zap.Int("status", p.Status), zap.String("sqlstate", sqlState(err)))
+	}
+	if w.wrote {
+		panic(http.ErrAbortHandler) // half an answer must not look whole
+	}
+	p.write(w)
+}
+
+func sqlState(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// read runs fn in one read-only transaction that sees the caller's tenants and nothing else.
+func (h *handler) read(ctx context.Context, caller *Caller, limit time.Duration, fn func(tx pgx.Tx, s scope) error) error {
+	conn, err := h.Pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return Read(ctx, conn.Conn(), h.Chain, caller, limit, fn)
+}
+
+// Read is the transaction of a request: read-only, one snapshot, bound to tenants by row-level security, and in time.
+func Read(ctx context.Context, conn *pgx.Conn, chain string, caller *Caller, limit time.Duration, fn func(tx pgx.Tx, s scope) error) error {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	var s scope
+	err = tx.QueryRow(ctx, `SELECT c.chain FROM audit.chain c,
+		(SELECT set_config('casebook_audit.tenants', $2, true), set_config('statement_timeout', $3, true), set_config('timezone', 'UTC', true)) AS x
+		WHERE c.name = $1`, chain, strings.Join(caller.Tenants, ","), strconv.FormatInt(limit.Milliseconds(), 10)).Scan(&s.chain)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("the audit database has no chain %q", chain)
+	}
+	if err != nil {
+		return err
+	}
+	if !caller.all() {
+		s.tenants = caller.Tenants
+	}
+	return fn(tx, s)
+}
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	wrote  bool
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.status, r.wrote = status, true
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.wrote = true
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func writeJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(true)
+	return enc.Encode(v)
+}
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "")
+	}
+	return s
+}
