@@ -390,6 +390,32 @@ func TestStampCarriesEachVariable(t *testing.T) {
 	}
 }
 
+// Whatever bytes a database without an encoding takes, its changes go through; a Latin one's stamps are UTF-8.
+func TestStampsInOtherEncodings(t *testing.T) {
+	t.Parallel()
+	for encoding, want := range map[string]string{"SQL_ASCII": "", "LATIN1": "\u00fc"} {
+		t.Run(encoding, func(t *testing.T) {
+			db := pgtest.New(t)
+			other := &pgtest.DB{Name: db.Name + "_" + strings.ToLower(encoding), Version: db.Version, Cluster: db.Cluster}
+			db.Exec(t, "CREATE DATABASE "+other.Name+" ENCODING '"+encoding+"' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+			t.Cleanup(func() { db.Exec(t, "DROP DATABASE "+other.Name+" WITH (FORCE)") })
+			s := newSourceTest(t, other)
+			s.setup(t)
+			s.createSlot(t)
+			s.exec(t, `BEGIN; SELECT set_config('audit.user_id', convert_from('\xfc', getdatabaseencoding()), true);
+				INSERT INTO work.parent VALUES (1, 'a'); COMMIT`)
+			var rows int
+			if err := s.conn.QueryRow(context.Background(), "SELECT count(*) FROM work.parent").Scan(&rows); err != nil || rows != 1 {
+				t.Errorf("%d rows, %v", rows, err)
+			}
+			if want != "" {
+				wantEvents(t, s.stream(t), "stamp "+want, "insert work.parent")
+			}
+			s.exec(t, "SELECT pg_drop_replication_slot('"+s.cfg.Source.Slot+"')")
+		})
+	}
+}
+
 // A plain role can neither write a message of its own, nor get at the functions, nor put its own in the way of theirs.
 func TestStampsCannotBeForged(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,6 @@
 -- Copies the session's user into the WAL as a transactional logical message, which stands before the rows it explains.
 -- Message and marker are both undone by ROLLBACK TO, so a context whose message is gone is stamped again. Whoever sets
--- the marker by hand only loses his own attribution. No setting, however odd, makes the application's statement fail.
+-- the marker by hand only loses his own attribution.
 CREATE OR REPLACE FUNCTION casebook_audit.stamp() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER                          -- EXECUTE on pg_logical_emit_message is taken from PUBLIC
@@ -21,7 +21,9 @@ BEGIN
       '"pghistory.context_metadata":' || to_json(nullif(current_setting('pghistory.context_metadata', true), '')),
       '"logidze.meta":'               || to_json(nullif(current_setting('logidze.meta', true), ''))),
     to_json(session_user::text), to_json(current_setting('application_name')),
-    coalesce(to_json(host(inet_client_addr()))::text, 'null'), pg_backend_pid(), pg_current_xact_id()), 'UTF8'));
+    coalesce(to_json(host(inet_client_addr()))::text, 'null'), pg_backend_pid(), pg_current_xact_id()),
+    -- SQL_ASCII would refuse bytes that are no UTF-8, and with them the application's statement.
+    CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END));
 
   -- The same expression as in casebook_audit.unstamped(). %L quotes, so no two contexts look the same.
   done := set_config('casebook_audit.stamp', format('%L,%L,%L,%L,%L,%L,%L,%L,%L',

@@ -1,7 +1,7 @@
 -- The WHEN clause of the triggers: whether the session's context differs from the one that this transaction was last
 -- stamped with. Later statements of the same context do not enter stamp(). As one call, since Postgres reads a clause's
 -- text anew for each statement: spelled out there it takes three times as long. It runs with the caller's search_path,
--- hence all the pg_catalog; a SET clause here would double its cost.
+-- hence all the pg_catalog: a SET clause here would cost a third more.
 CREATE OR REPLACE FUNCTION casebook_audit.unstamped() RETURNS boolean
 LANGUAGE plpgsql STABLE
 AS $body$
