@@ -67,6 +67,20 @@ var changesCases = []struct {
 		},
 	},
 	{
+		// The server itself sends the row first: the message ends where the row begins, and they have different savepoints.
+		"a message of a released savepoint without a row, and a row right behind it",
+		[]string{
+			`insert into d values (90)`,
+			`savepoint s`, `select pg_logical_emit_message(true, 'casebook.audit', 'user=alice')`, `release savepoint s`,
+			`insert into d values (91)`,
+		},
+		[]string{
+			"insert public.d new(id=90 a=NULL big=NULL)",
+			"message casebook.audit user=alice",
+			"insert public.d new(id=91 a=NULL big=NULL)",
+		},
+	},
+	{
 		"messages stand where they were made; two users",
 		[]string{
 			`select pg_logical_emit_message(true, 'casebook.audit', 'user=alice')`, `insert into d values (10, 'ZZZZZZZZZZZZZZZZ')`,

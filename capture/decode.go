@@ -243,6 +243,7 @@ func decodeTruncate(frame []byte, each func(oid uint32) error) error {
 
 type message struct {
 	transactional bool
+	lsn           LSN // where it ends: several things share it, so it is no key
 	prefix        []byte
 	content       []byte
 }
@@ -250,7 +251,7 @@ type message struct {
 func decodeMessage(frame []byte) (message, error) {
 	r := newReader(frame)
 	m := message{transactional: r.u8()&1 != 0}
-	r.u64() // its LSN, which several things share: no key
+	m.lsn = LSN(r.u64())
 	m.prefix = r.cstring()
 	m.content = r.take(int(int32(r.u32())))
 	return m, r.err()

@@ -218,7 +218,7 @@ func TestStreamRefuses(t *testing.T) {
 		s.setDefaults()
 		var err error
 		for i, frame := range frames {
-			if err = s.message(t.Context(), frame, 0, make(chan Event, 9)); err != nil && i < len(frames)-1 {
+			if err = s.message(t.Context(), 0, frame, 0, make(chan Event, 9)); err != nil && i < len(frames)-1 {
 				t.Fatalf("%s: already at frame %d: %v", name, i, err)
 			}
 		}

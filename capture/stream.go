@@ -52,6 +52,7 @@ type Stream struct {
 	idle       LSN           // nothing that we must deliver ends before this...
 	idleAt     int64         // ...as of this time of the server, microseconds since 1970
 	idleTold   time.Time     // when the last Event.Idle went out; zero: none yet
+	idleToldAt int64         // the server's time in it
 }
 
 // relation is the stream's view of a table: its shape now, and its index in the transaction that used it last.
@@ -273,9 +274,9 @@ func (s *Stream) notice(n *pgproto3.NoticeResponse) error {
 func (s *Stream) copyData(ctx context.Context, b []byte, out chan<- Event) error {
 	switch {
 	case len(b) > 25 && b[0] == 'w':
-		// The two positions of the header say nothing for logical data.
+		// Of the header's positions the first counts, and only to order messages among row changes: see Tx.addMessage.
 		serverTime := int64(binary.BigEndian.Uint64(b[17:])) + pgEpoch
-		return s.message(ctx, b[25:], serverTime, out)
+		return s.message(ctx, LSN(binary.BigEndian.Uint64(b[1:])), b[25:], serverTime, out)
 	case len(b) == 18 && b[0] == 'k':
 		s.keepalive(LSN(binary.BigEndian.Uint64(b[1:])), int64(binary.BigEndian.Uint64(b[9:]))+pgEpoch, b[17] != 0, out)
 		return nil
@@ -302,17 +303,17 @@ func (s *Stream) keepalive(end LSN, at int64, reply bool, out chan<- Event) {
 	s.tellIdle(out, true)
 }
 
-// message takes one message of pgoutput.
-func (s *Stream) message(ctx context.Context, frame []byte, serverTime int64, out chan<- Event) error {
+// message takes one message of pgoutput. lsn is where the server says that it stands.
+func (s *Stream) message(ctx context.Context, lsn LSN, frame []byte, serverTime int64, out chan<- Event) error {
 	switch frame[0] {
 	case msgInsert, msgUpdate, msgDelete:
 		oid, err := relationOf(frame)
 		if err != nil {
 			return err
 		}
-		return s.row(frame[0], oid, frame)
+		return s.row(frame[0], oid, lsn, frame)
 	case msgTruncate:
-		return decodeTruncate(frame, func(oid uint32) error { return s.row(msgTruncate, oid, nil) })
+		return decodeTruncate(frame, func(oid uint32) error { return s.row(msgTruncate, oid, lsn, nil) })
 	case msgMessage:
 		m, err := decodeMessage(frame)
 		if err != nil || !m.transactional || s.skipping {
@@ -321,7 +322,7 @@ func (s *Stream) message(ctx context.Context, frame []byte, serverTime int64, ou
 		if s.open == nil {
 			return &DecodeError{Type: frame[0], What: "outside a transaction"}
 		}
-		return s.open.add(msgMessage, 0, frame)
+		return s.open.addMessage(m.lsn, frame)
 	case msgBegin:
 		return s.begin(frame)
 	case msgCommit:
@@ -361,7 +362,7 @@ func (s *Stream) begin(frame []byte) error {
 }
 
 // row keeps a row change, with the table as it is described at this moment.
-func (s *Stream) row(kind byte, oid uint32, frame []byte) error {
+func (s *Stream) row(kind byte, oid uint32, lsn LSN, frame []byte) error {
 	rel := s.relations[oid]
 	switch {
 	case !s.inside:
@@ -375,7 +376,7 @@ func (s *Stream) row(kind byte, oid uint32, frame []byte) error {
 		rel.serial, rel.index = s.serial, len(s.open.rels)
 		s.open.rels = append(s.open.rels, rel.Relation)
 	}
-	return s.open.add(kind, rel.index, frame)
+	return s.open.addRow(kind, rel.index, lsn, frame)
 }
 
 // describe takes a table's shape. The server repeats it after a reconnect or when its caches were reset: the same shape
@@ -459,7 +460,9 @@ func (s *Stream) noteIdle(lsn LSN, at int64) {
 // tellIdle hands the news on when it is time for it, and never waits: what does not fit now is told later. It follows
 // every transaction before it through the same channel, so the consumer stores it after them.
 func (s *Stream) tellIdle(out chan<- Event, now bool) {
-	if s.inside || uint64(s.idle) <= s.handedOut.Load() {
+	// At rest the position stays and the time goes on: "complete up to now" is news too.
+	moved := uint64(s.idle) > s.handedOut.Load()
+	if s.inside || s.idle == 0 || !moved && (uint64(s.idle) < s.handedOut.Load() || s.idleAt-s.idleToldAt < s.cfg.IdleInterval.Microseconds()) {
 		return
 	}
 	if !now && !s.idleTold.IsZero() && time.Since(s.idleTold) < s.cfg.IdleInterval {
@@ -468,7 +471,7 @@ func (s *Stream) tellIdle(out chan<- Event, now bool) {
 	before := s.handedOut.Swap(uint64(s.idle)) // before the send, as for a transaction
 	select {
 	case out <- Event{Idle: s.idle, IdleAt: s.idleAt}:
-		s.idleTold = time.Now()
+		s.idleTold, s.idleToldAt = time.Now(), s.idleAt
 	default:
 		s.handedOut.Store(before)
 	}

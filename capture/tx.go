@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -29,6 +30,10 @@ type Tx struct {
 	w      *bufio.Writer
 	store  *store
 	free   *walk // left by the last walk, for the next
+
+	// The frames at the end that the server sent with one and the same position; see addMessage.
+	runLSN  LSN
+	runFrom int // bytes before the first of them
 }
 
 // store is what the transactions of one stream share. Only the count of held bytes is touched by two goroutines: the
@@ -54,11 +59,80 @@ func appendHeader(b []byte, kind byte, rel, n int) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(n))
 }
 
+// addRow adds a row change that stands at lsn in the WAL.
+func (t *Tx) addRow(kind byte, rel int, lsn LSN, frame []byte) error {
+	if lsn != t.runLSN || lsn == 0 {
+		t.runLSN, t.runFrom = lsn, t.size
+	}
+	t.Rows++
+	return t.add(kind, rel, frame)
+}
+
+// addMessage adds a message that ends at lsn in the WAL.
+//
+// The server puts the parts of a transaction in order by the start of a row change, but by the end of a message. Where a
+// message was written inside a savepoint and the next record is a row change outside of it, both are the same, and the
+// server may send the rows first, all that the record holds. A row change that starts where a message ends was made after
+// it: so the message goes in before them. It is rare, so it may cost something.
+func (t *Tx) addMessage(lsn LSN, frame []byte) error {
+	if lsn != t.runLSN || lsn == 0 {
+		t.runLSN = 0
+		return t.add(msgMessage, 0, frame)
+	}
+	after, err := t.cut(t.runFrom)
+	if err != nil {
+		return fmt.Errorf("put a message in its place: %w", err)
+	}
+	if err := t.add(msgMessage, 0, frame); err != nil {
+		return err
+	}
+	t.runFrom = t.size
+	for len(after) > 0 {
+		kind, rel, n := splitHeader(after)
+		if err := t.add(kind, rel, after[recordHeader:recordHeader+n]); err != nil {
+			return err
+		}
+		after = after[recordHeader+n:]
+	}
+	return nil
+}
+
+// cut takes the records from an offset on away and returns them.
+func (t *Tx) cut(from int) (records []byte, err error) {
+	if t.file != nil {
+		if err := t.w.Flush(); err != nil {
+			return nil, err
+		}
+		records = make([]byte, t.size-from)
+		if _, err := t.file.ReadAt(records, int64(from)); err != nil {
+			return nil, err
+		}
+		if err := t.file.Truncate(int64(from)); err != nil {
+			return nil, err
+		}
+		if _, err := t.file.Seek(int64(from), io.SeekStart); err != nil {
+			return nil, err
+		}
+		t.size = from
+		return records, nil
+	}
+	for t.size > from {
+		last := len(t.chunks) - 1
+		n := min(t.size-from, len(t.chunks[last]))
+		keep := len(t.chunks[last]) - n
+		records = append(bytes.Clone(t.chunks[last][keep:]), records...)
+		t.chunks[last] = t.chunks[last][:keep]
+		t.size -= n
+		t.store.held.Add(-int64(n))
+		if keep == 0 {
+			t.chunks = t.chunks[:last]
+		}
+	}
+	return records, nil
+}
+
 // add copies a frame: the caller's is the connection's buffer, which the next receive overwrites.
 func (t *Tx) add(kind byte, rel int, frame []byte) error {
-	if kind != msgMessage {
-		t.Rows++
-	}
 	n := recordHeader + len(frame)
 	t.size += n
 	if t.file == nil && t.mustSpill(n) {

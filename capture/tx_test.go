@@ -45,12 +45,12 @@ func fill(t testing.TB, st *store, n, size int) *Tx {
 	for i := range n {
 		if i%10 == 0 {
 			buffer = append(buffer[:0], messageFrame("casebook.audit", fmt.Sprintf("user %d", i))...)
-			if err := tx.add(msgMessage, 0, buffer); err != nil {
+			if err := tx.addMessage(0, buffer); err != nil {
 				t.Fatal(err)
 			}
 		}
 		buffer = append(buffer[:0], insertFrame(7, fmt.Sprint(i), strings.Repeat("x", size))...)
-		if err := tx.add(msgInsert, 0, buffer); err != nil {
+		if err := tx.addRow(msgInsert, 0, 0, buffer); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -126,7 +126,7 @@ func TestHeldTogether(t *testing.T) {
 func TestNoRoomForSpill(t *testing.T) {
 	t.Parallel()
 	tx := &Tx{store: &store{limit: 100, dir: "/nonexistent"}, rels: []*Relation{twoColumns}}
-	err := tx.add(msgInsert, 0, insertFrame(7, "1", strings.Repeat("secret", 100)))
+	err := tx.addRow(msgInsert, 0, 0, insertFrame(7, "1", strings.Repeat("secret", 100)))
 	if err == nil || strings.Contains(err.Error(), "secret") || Retryable(err) {
 		t.Errorf("an impossible file gives %v", err)
 	}
@@ -186,6 +186,48 @@ func TestWalkAllocatesNothing(t *testing.T) {
 		walk()
 		if n := testing.AllocsPerRun(5, walk); n > 10 {
 			t.Errorf("%s: %v allocations in a walk over 5500 changes", name, n)
+		}
+	}
+}
+
+// A message that comes too late goes in before the rows that begin where it ends, and before no other.
+func TestLateMessage(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]int{"in memory": 1 << 20, "in a file": 64} {
+		for _, size := range []int{1, firstChunk} { // the rows lie in one chunk or in several
+			tx := &Tx{XID: 1, store: &store{limit: limit, dir: t.TempDir()}, rels: []*Relation{twoColumns}}
+			row := func(lsn LSN, id string) error {
+				return tx.addRow(msgInsert, 0, lsn, insertFrame(7, id, strings.Repeat("x", size)))
+			}
+			for _, err := range []error{
+				tx.addMessage(10, messageFrame("p", "in time")), row(10, "1"), row(20, "2"), row(30, "3"), row(30, "4"),
+				tx.addMessage(30, messageFrame("p", "late")), row(30, "5"), row(40, "6"),
+				tx.addMessage(40, messageFrame("p", "late too")), tx.addMessage(50, messageFrame("p", "last")), row(50, "7"),
+				tx.seal(),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			var order []string
+			for c, err := range tx.Changes() {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.Op == OpMessage {
+					order = append(order, string(c.Content))
+				} else {
+					order = append(order, string(c.New[0].Bytes))
+				}
+			}
+			want := []string{"in time", "1", "2", "late", "3", "4", "5", "late too", "6", "last", "7"}
+			if !slices.Equal(order, want) || tx.Rows != 7 || (tx.file != nil) != (limit == 64) {
+				t.Errorf("%s, rows of %d bytes: %d rows %q", name, size, tx.Rows, order)
+			}
+			held := tx.store.held.Load()
+			if err := tx.Close(); err != nil || tx.store.held.Load() != 0 {
+				t.Errorf("%s: %d bytes were held, %d are left: %v", name, held, tx.store.held.Load(), err)
+			}
 		}
 	}
 }
