@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
 
 	"casebook.example/audit/capture"
 	"casebook.example/audit/deploy/reference"
@@ -106,7 +107,7 @@ func newBed(t testing.TB) *bed {
 	if err := slot.Close(); err != nil {
 		t.Fatal(err)
 	}
-	b.stream, err = capture.Open(t.Context(), cfg, 0, zap.NewNop(), nil)
+	b.stream, err = capture.Open(t.Context(), cfg, 0, zaptest.NewLogger(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

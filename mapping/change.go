@@ -1,8 +1,8 @@
 package mapping
 
 import (
-	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -57,7 +57,8 @@ func (m *Mapper) change(w *work, c *capture.Change) *ledger.Entry {
 		return m.truncate(w, p, c)
 	}
 	old := p.trustedOld(c)
-	x := &mapping{Mapper: m, w: w, p: p, t: p.t, c: c, old: old}
+	x := &w.x
+	*x = mapping{Mapper: m, w: w, p: p, t: p.t, c: c, old: old}
 	if !x.compare() {
 		w.count.noise++
 		return nil
@@ -159,7 +160,7 @@ func (x *mapping) entry() *ledger.Entry {
 	rowID := x.views()
 	e.Kind, e.Ordinal = ledger.KindChange, int64(c.Ordinal)
 	e.Table, e.Resource, e.SubResource = t.name, t.resource, t.section
-	e.RowID = strings.Clone(rowID)
+	e.RowID = w.memory.keep(rowID)
 	x.softDelete()
 	switch {
 	case c.Op == capture.OpInsert:
@@ -175,7 +176,7 @@ func (x *mapping) entry() *ledger.Entry {
 	x.columns()
 	e.Summary = x.summary()
 	x.who(e)
-	e.Fields = append([]ledger.Field(nil), w.fields...)
+	e.Fields = w.memory.keepFields(w.fields)
 	return e
 }
 
@@ -247,7 +248,7 @@ func (x *mapping) columns() {
 				x.refName(paths.newName, x.t.refersTo(&x.is, col.name), tupleValue(x.c.New, x.old, i), after)
 			}
 		}
-		if col.label != "" && col.label != ledger.Label(col.name) {
+		if col.label != "" {
 			x.add(ledger.Field{Path: paths.label, Type: "text", State: ledger.FieldValue, Value: col.label})
 		}
 		if shown && col.class == classRestricted {
@@ -269,7 +270,7 @@ func (x *mapping) field(path string, col *planColumn, v value) bool {
 	case v.st == null:
 		f.State = ledger.FieldNull
 	default:
-		f.State, f.Value = ledger.FieldValue, strings.Clone(v.s)
+		f.State, f.Value = ledger.FieldValue, x.w.memory.keep(v.s)
 	}
 	x.add(f)
 	return f.State == ledger.FieldValue
@@ -352,7 +353,7 @@ func (x *mapping) say(t *template, of int) string {
 		}
 		return b
 	})
-	return string(x.w.buf)
+	return x.w.memory.keepBytes(x.w.buf)
 }
 
 // who writes the actor, and lets the rules of the table make the change the system's.
@@ -387,17 +388,15 @@ func (x *mapping) isSystem() bool {
 	return false
 }
 
+// opWords are the words of a rule's on.
+var opWords = [...]string{capture.OpInsert: "create", capture.OpUpdate: "update", capture.OpDelete: "delete"}
+
 func (x *mapping) applies(s *systemRule) bool {
 	if s.NoUser && x.w.actor.initiator != ledger.InitiatorOperator {
 		return false
 	}
 	if len(s.On) > 0 {
-		op := map[capture.Op]string{capture.OpInsert: "create", capture.OpUpdate: "update", capture.OpDelete: "delete"}[x.c.Op]
-		found := false
-		for _, on := range s.On {
-			found = found || on == op
-		}
-		if !found {
+		if !slices.Contains(s.On, opWords[x.c.Op]) {
 			return false
 		}
 	}
@@ -406,7 +405,7 @@ func (x *mapping) applies(s *systemRule) bool {
 			return false
 		}
 		for i, changed := range x.changed {
-			if changed && !contains(s.Only, x.p.cols[i].name) {
+			if changed && !slices.Contains(s.Only, x.p.cols[i].name) {
 				return false
 			}
 		}
@@ -426,15 +425,6 @@ func (x *mapping) applies(s *systemRule) bool {
 		return v.get(s.Column).st == null
 	}
 	return x.equals(v, s.Column, s.Value)
-}
-
-func contains(list []string, s string) bool {
-	for _, item := range list {
-		if item == s {
-			return true
-		}
-	}
-	return false
 }
 
 // parent is the row of table t that the change's row hangs on directly, or nil.
@@ -525,13 +515,29 @@ func (m *Mapper) truncate(w *work, p *plan, c *capture.Change) *ledger.Entry {
 	return e
 }
 
+// alsoPaths saves making the usual ones each time.
+var alsoPaths = [...]string{"", "also.1", "also.2", "also.3", "also.4", "also.5", "also.6"}
+
 // also writes a further record that lists the entry.
 func (x *mapping) also(n int, r record) {
-	b, err := json.Marshal(ledger.AlsoRecord{
-		Application: r.t.record.Application, RecordType: r.t.record.Type, RecordID: r.id, RecordName: r.name, TenantID: r.tenant,
-	})
-	if err != nil {
-		panic(err) // texts only
+	b := append(x.w.buf[:0], `{"application":`...)
+	b = appendJSON(b, r.t.record.Application)
+	b = append(b, `,"record_type":`...)
+	b = appendJSON(b, r.t.record.Type)
+	b = append(b, `,"record_id":`...)
+	b = appendJSON(b, r.id)
+	b = append(b, `,"record_name":`...)
+	b = appendJSON(b, r.name)
+	if r.tenant != "" {
+		b = append(b, `,"tenant_id":`...)
+		b = appendJSON(b, r.tenant)
 	}
-	x.add(ledger.Field{Path: "also." + strconv.Itoa(n), Type: "record", State: ledger.FieldValue, Value: string(b)})
+	x.w.buf = append(b, '}')
+	var path string
+	if n < len(alsoPaths) {
+		path = alsoPaths[n]
+	} else {
+		path = "also." + strconv.Itoa(n)
+	}
+	x.add(ledger.Field{Path: path, Type: "record", State: ledger.FieldValue, Value: x.w.memory.keepBytes(x.w.buf)})
 }

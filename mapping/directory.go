@@ -82,7 +82,7 @@ func (r *row) at(commit ledger.LSN, s side) image {
 type directory struct {
 	load  func(ctx context.Context, keys []Key) ([]StoredRow, error)
 	rules *Rules
-	rows  map[*table]map[string]*row
+	rows  []map[string]*row // by table.at
 	count int
 	limit int
 	dirty []*row
@@ -99,10 +99,10 @@ const (
 )
 
 func newDirectory(rules *Rules, load func(context.Context, []Key) ([]StoredRow, error)) *directory {
-	d := &directory{load: load, rules: rules, limit: cacheRows, rows: map[*table]map[string]*row{}}
+	d := &directory{load: load, rules: rules, limit: cacheRows, rows: make([]map[string]*row, len(rules.order))}
 	for _, t := range rules.order {
 		if t.target {
-			d.rows[t] = map[string]*row{}
+			d.rows[t.at] = map[string]*row{}
 		}
 	}
 	d.ends.older, d.ends.newer = &d.ends, &d.ends
@@ -120,7 +120,7 @@ func (d *directory) pushNewest(r *row) {
 
 // get gives a row of the cache, or nil.
 func (d *directory) get(t *table, key string) *row {
-	r := d.rows[t][key]
+	r := d.rows[t.at][key]
 	if r != nil && d.ends.older != r {
 		d.unlink(r)
 		d.pushNewest(r)
@@ -140,7 +140,7 @@ func (d *directory) find(w *work, t *table, key string) *row {
 // add takes a row into the cache.
 func (d *directory) add(t *table, key string) *row {
 	r := &row{t: t, key: strings.Clone(key)}
-	d.rows[t][r.key] = r
+	d.rows[t.at][r.key] = r
 	d.count++
 	d.pushNewest(r)
 	return r
@@ -152,7 +152,7 @@ func (d *directory) trim() {
 		next := r.newer
 		if !r.dirty && !r.taken && !r.partial {
 			d.unlink(r)
-			delete(d.rows[r.t], r.key)
+			delete(d.rows[r.t.at], r.key)
 			d.count--
 		}
 		r = next
@@ -308,17 +308,17 @@ func (d *directory) want(ctx context.Context, misses map[Key]struct{}) error {
 			keys = append(keys, k)
 		}
 		for _, k := range keys { // a row that is stored nowhere is remembered as such: it isn't asked for again
-			if t := d.rules.tables[k.Table]; d.rows[t][k.Row] == nil {
+			if t := d.rules.tables[k.Table]; d.rows[t.at][k.Row] == nil {
 				d.add(t, k.Row)
 			}
 		}
 		next := map[Key]struct{}{}
 		err := d.fetch(ctx, keys, func(stored *row) {
-			r := d.rows[stored.t][stored.key]
+			r := d.rows[stored.t.at][stored.key]
 			r.known, r.gone, r.lsn, r.cur, r.prev, r.named = true, stored.gone, stored.lsn, stored.cur, stored.prev, false
 			for _, img := range []image{r.cur, r.prev} {
 				r.t.needs(img, func(t *table, key string) {
-					if d.rows[t][key] == nil {
+					if d.rows[t.at][key] == nil {
 						next[Key{t.name, key}] = struct{}{}
 					}
 				})

@@ -26,8 +26,9 @@ type Mapper struct {
 	users    []UserName
 	window   int // windowRows, spillRows: tests make them small
 	spillAt  int
-	work     work // of the transaction at hand
-	ahead    work // of the look ahead inside a huge one
+	work     work             // of the transaction at hand
+	ahead    work             // of the look ahead inside a huge one
+	stamps   map[string]stamp // that were read before, without their last key
 }
 
 // work is what is known while the changes of one transaction are walked over.
@@ -42,6 +43,10 @@ type work struct {
 	fields   []ledger.Field
 	changed  []bool
 	unplaced [numReasons]int
+	memory   memory
+	x        mapping           // the row change at hand
+	hops     [maxHops + 1]view // on the way to its record
+	seen     []record          // that list it
 }
 
 // tally is what became of the row changes.
@@ -91,7 +96,7 @@ func NewMapper(rules *Rules, load func(ctx context.Context, keys []Key) ([]Store
 	}
 	m := &Mapper{
 		rules: rules, dir: newDirectory(rules, load), log: log, unplaced: unplaced,
-		plans: map[*capture.Relation]*plan{}, window: windowRows, spillAt: spillRows,
+		plans: map[*capture.Relation]*plan{}, window: windowRows, spillAt: spillRows, stamps: map[string]stamp{},
 	}
 	m.work.misses, m.ahead.misses = map[Key]struct{}{}, map[Key]struct{}{}
 	return m
@@ -411,5 +416,7 @@ func boundary(w *work, prevCommit ledger.LSN) *ledger.Entry {
 }
 
 func (w *work) entry() *ledger.Entry {
-	return &ledger.Entry{CommitLSN: w.commit, XID: w.tx.XID, CommittedAt: w.tx.CommitTime}
+	e := w.memory.entry()
+	e.CommitLSN, e.XID, e.CommittedAt = w.commit, w.tx.XID, w.tx.CommitTime
+	return e
 }

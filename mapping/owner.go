@@ -25,21 +25,7 @@ func (x *mapping) place(e *ledger.Entry) {
 		return
 	}
 	main, why := x.owner(&x.is)
-	n := 1
-	seen := append(make([]record, 0, 4), main)
-	list := func(r record) {
-		if r.t == nil {
-			return
-		}
-		for _, s := range seen {
-			if s.t == r.t && s.id == r.id {
-				return
-			}
-		}
-		seen = append(seen, r)
-		x.also(n, r)
-		n++
-	}
+	x.w.seen = append(x.w.seen[:0], main)
 	if main.t != nil {
 		e.Application, e.RecordType = main.t.record.Application, main.t.record.Type
 		e.RecordID, e.RecordName, e.TenantID = main.id, main.name, main.tenant
@@ -56,19 +42,33 @@ func (x *mapping) place(e *ledger.Entry) {
 	}
 	if x.c.Op == capture.OpUpdate && x.t.record == nil {
 		from, _ := x.owner(&x.was) // moved: the entry belongs to both
-		list(from)
+		x.list(from)
 	}
 	for i := range x.t.also {
 		r, why := x.follow(&x.is, x.t.also[i:i+1], 0)
-		list(r)
+		x.list(r)
 		if why != "" {
 			e.Remark = join(e.Remark, why)
 		}
 		if x.c.Op == capture.OpUpdate {
 			r, _ := x.follow(&x.was, x.t.also[i:i+1], 0)
-			list(r)
+			x.list(r)
 		}
 	}
+}
+
+// list writes a further record, once.
+func (x *mapping) list(r record) {
+	if r.t == nil {
+		return
+	}
+	for _, s := range x.w.seen {
+		if s.t == r.t && s.id == r.id {
+			return
+		}
+	}
+	x.also(len(x.w.seen), r)
+	x.w.seen = append(x.w.seen, r)
 }
 
 // owner gives the record of the changed row in one of its states.
@@ -78,7 +78,7 @@ func (x *mapping) owner(v *view) (record, string) {
 	}
 	r := record{t: x.t, tenant: x.tenant(v), name: x.rowName(v)}
 	if key := v.get(x.t.key[0]); key.st == known {
-		r.id = strings.Clone(key.s)
+		r.id = x.w.memory.keep(key.s)
 	}
 	return r, ""
 }
@@ -120,8 +120,9 @@ func (x *mapping) follow(v *view, owners []ownerRule, hops int) (record, string)
 		if hops == maxHops {
 			return record{}, "the owners of " + to.name + " " + r.key + " go round in a circle"
 		}
-		next := view{t: to, img: img, side: v.side}
-		found, why := x.follow(&next, to.owner, hops+1)
+		next := &x.w.hops[hops]
+		*next = view{t: to, img: img, side: v.side}
+		found, why := x.follow(next, to.owner, hops+1)
 		if found.t == nil && why == "" && !to.optional {
 			why = to.name + " " + r.key + " has no owner"
 		}
@@ -137,7 +138,7 @@ func (x *mapping) tenant(v *view) string {
 		return ""
 	}
 	if x.t.tenantOf == "" {
-		return strings.Clone(id.s)
+		return x.w.memory.keep(id.s)
 	}
 	to := x.t.refs[x.t.tenant].t
 	r := x.dir.find(x.w, to, id.s)
@@ -153,7 +154,7 @@ func (x *mapping) rowName(v *view) string {
 		return ""
 	}
 	x.w.buf = x.appendName(x.w.buf[:0], x.w, v, 0)
-	return string(x.w.buf)
+	return x.w.memory.keepBytes(x.w.buf)
 }
 
 // nameOf is the name of a directory row.

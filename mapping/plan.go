@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"casebook.example/audit/capture"
+	"casebook.example/audit/ledger"
 )
 
 // Types whose text is displayed in another way in words.
@@ -41,7 +42,7 @@ type planColumn struct {
 	time   bool
 	custom bool
 	ref    *refRule
-	label  string
+	label  string // "" where it is what everybody would call the column
 }
 
 // columnPaths are the field paths of a column, made once.
@@ -77,6 +78,9 @@ func newPlan(rules *Rules, rel *capture.Relation) *plan {
 		col.custom = t.custom != nil && t.custom.Column == c.Name
 		if col.ref != nil && col.label == "" {
 			col.label = col.ref.label
+		}
+		if col.label == ledger.Label(c.Name) {
+			col.label = ""
 		}
 	}
 	if t == nil {

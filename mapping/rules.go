@@ -74,6 +74,7 @@ type table struct {
 	system   []systemRule
 	columns  []string // all that the file names, sorted
 
+	at      int                   // in Rules.order
 	target  bool                  // other tables look at its rows, so the directory keeps them
 	dir     []string              // columns of the directory, the key first
 	dirAt   map[string]int        // where they stand
@@ -172,7 +173,7 @@ func (c *compiler) compile() error {
 		if f.Tables[name] == nil {
 			return c.src.fail([]any{"tables", name}, "nothing is said of %s: give it an owner, or a fate (log, labels, excluded, off)", name)
 		}
-		t := &table{name: name}
+		t := &table{name: name, at: len(c.rules.order)}
 		c.rules.tables[name] = t
 		c.rules.order = append(c.rules.order, t)
 	}
