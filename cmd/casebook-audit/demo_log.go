@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -42,30 +43,40 @@ type tail struct {
 	print *demoPrinter
 	first chan struct{}
 
-	seq    int64  // last entry seen
-	commit string // of the transaction that is being printed
-	count  int    // of its entries
+	seq    atomic.Int64 // last entry that was printed or counted, -1: none; the others belong to run
+	commit string       // of the transaction that is being printed
+	count  int          // of its entries
+}
+
+func newTail(print *demoPrinter) *tail {
+	t := &tail{print: print, first: make(chan struct{})}
+	t.seq.Store(-1)
+	return t
 }
 
 const tailQuery = `
 select seq, coalesce(commit_lsn::text, ''), to_char(committed_at, 'HH24:MI:SS'), coalesce(user_name, user_email, initiator, ''),
   concat_ws(' / ', application, record_name, case when sub_resource is null or sub_resource = resource then resource else concat_ws(' > ', resource, sub_resource) end),
   coalesce(summary, action, '')
-from audit.entry where kind in (1, 2) and seq > $1 order by seq limit 5000`
+from audit.entry where kind in (1, 2) and seq > $1 order by seq limit $2`
+
+const tailPage = 5000
 
 func (t *tail) run(ctx context.Context, dsn string) error {
-	t.seq = -1
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	for {
-		if err := t.poll(ctx, conn); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		n, err := t.poll(ctx, conn)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
 			return err
+		case n == tailPage:
+			continue
 		}
 		select {
 		case <-ctx.Done():
@@ -75,18 +86,16 @@ func (t *tail) run(ctx context.Context, dsn string) error {
 	}
 }
 
-func (t *tail) poll(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := conn.Query(ctx, tailQuery, t.seq)
+// poll prints what is new and says how many entries that was.
+func (t *tail) poll(ctx context.Context, conn *pgx.Conn) (n int, err error) {
+	rows, err := conn.Query(ctx, tailQuery, t.seq.Load(), tailPage)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var seq int64
 	var commit, at, who, where, what string
 	_, err = pgx.ForEachRow(rows, []any{&seq, &commit, &at, &who, &where, &what}, func() error {
-		if t.seq < 0 {
-			close(t.first)
-		}
-		t.seq = seq
+		n++
 		if commit != t.commit {
 			t.more()
 			t.commit, t.count = commit, 0
@@ -94,9 +103,24 @@ func (t *tail) poll(ctx context.Context, conn *pgx.Conn) error {
 		if t.count++; t.count <= perTransaction {
 			t.print.say("  %6d  %s  %-24s %-62s %s", seq, at, cut(who, 24), cut(where, 62), cut(what, 60))
 		}
+		if t.seq.Swap(seq) < 0 {
+			close(t.first)
+		}
 		return nil
 	})
-	return err
+	return n, err
+}
+
+// waitFor waits until the entries up to seq are on the screen.
+func (t *tail) waitFor(ctx context.Context, seq int64) error {
+	for t.seq.Load() < seq {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // more closes the transaction that was printed.
