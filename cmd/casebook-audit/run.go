@@ -117,7 +117,7 @@ func (d *daemon) capture(ctx context.Context) error {
 	backoff, first := firstBackoff, time.Now()
 	for began := false; ; {
 		start := time.Now()
-		err := d.runSession(ctx, func() { began = true })
+		stored, err := d.runSession(ctx, func() { began = true })
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -131,8 +131,8 @@ func (d *daemon) capture(ctx context.Context) error {
 			}
 			return &exitError{exitCodeOf(err), err}
 		}
-		if time.Since(start) > time.Minute {
-			backoff = firstBackoff
+		if stored || time.Since(start) > time.Minute {
+			backoff = firstBackoff // it works; the next trouble is another one
 		}
 		reason, retry := classify(err)
 		wait := backoff

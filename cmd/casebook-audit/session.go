@@ -35,7 +35,8 @@ type session struct {
 }
 
 // runSession captures until something fails or ctx is done, and closes everything. began is called when the stream runs.
-func (d *daemon) runSession(ctx context.Context, began func()) error {
+// stored says whether the log grew meanwhile.
+func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err error) {
 	reg := prometheus.NewRegistry()
 	d.metrics.Store(reg)
 	metrics := prefixed(reg)
@@ -43,7 +44,7 @@ func (d *daemon) runSession(ctx context.Context, began func()) error {
 	d.health.set(phaseStandby, "")
 	writer, err := sink.OpenWait(ctx, sink.Config{DSN: d.cfg.Audit.DSN, Chain: d.cfg.Audit.Chain}, d.log.Named("sink"), metrics)
 	if err != nil {
-		return fmt.Errorf("audit database: %w", err)
+		return false, fmt.Errorf("audit database: %w", err)
 	}
 	defer writer.Close()
 	d.health.set(phaseStarting, "")
@@ -55,13 +56,13 @@ func (d *daemon) runSession(ctx context.Context, began func()) error {
 		mapper: mapping.NewMapper(d.rules, pipe.load, d.log.Named("mapping"), metrics),
 	}
 	if err := s.prepare(ctx); err != nil {
-		return fmt.Errorf("source: %w", err)
+		return false, fmt.Errorf("source: %w", err)
 	}
 	at := writer.Position()
 	s.source.SkipThrough = capture.LSN(at.CommitLSN)
 	stream, err := capture.Open(ctx, s.source, capture.LSN(max(at.EndLSN, at.AckedLSN)), d.log, metrics)
 	if err != nil {
-		return fmt.Errorf("source: %w", err)
+		return false, fmt.Errorf("source: %w", err)
 	}
 	pipe.stream, pipe.mapper, pipe.prevCommit = stream, s.mapper, at.CommitLSN
 	began()
@@ -82,10 +83,11 @@ func (d *daemon) runSession(ctx context.Context, began func()) error {
 		return pipe.run(groupCtx, events)
 	})
 	err = group.Wait()
+	stored = writer.Position().Size > at.Size
 	if ctx.Err() != nil {
-		return nil
+		return stored, nil
 	}
-	return err
+	return stored, err
 }
 
 func (s *session) findSlot(ctx context.Context) (capture.SlotInfo, bool, error) {
