@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -134,4 +135,23 @@ func (h *handler) entry(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	return writeJSON(w, e)
+}
+
+// Explain gives the plan of a page, for those who ask why it is slow.
+func Explain(ctx context.Context, conn *pgx.Conn, chain string, caller *Caller, f Filter, page Page) (plan string, err error) {
+	err = Read(ctx, conn, chain, caller, queryTimeout, func(tx pgx.Tx, s scope) error {
+		records, err := f.recordIDs(ctx, tx, s)
+		if err != nil {
+			return err
+		}
+		users, err := f.userIDs(ctx, tx, s)
+		if err != nil {
+			return err
+		}
+		sql, args := f.statement(s, records, users, page)
+		lines, err := strs(ctx, tx, "EXPLAIN "+sql, args)
+		plan = strings.Join(lines, "\n")
+		return err
+	})
+	return plan, err
 }

@@ -96,7 +96,7 @@ CREATE TABLE audit.entry (
 -- like stay out of the last.
 CREATE INDEX entry_by_record ON audit.entry (record_id, committed_at, seq) WHERE record_id IS NOT NULL;
 CREATE INDEX entry_by_user   ON audit.entry (user_id, committed_at, seq) WHERE user_id IS NOT NULL;
-CREATE INDEX entry_by_time   ON audit.entry (committed_at, seq) WHERE kind IN (1, 2);
+CREATE INDEX entry_by_time   ON audit.entry (committed_at, seq) WHERE kind IN (1, 2, 10);
 
 COMMENT ON TABLE  audit.entry IS 'The log: one row an audited act, append-only, hash-chained by seq. Partitioned by month of committed_at.';
 COMMENT ON COLUMN audit.entry.chain IS 'audit.chain.chain; not hashed: the leaf carries chain_id.';
