@@ -33,20 +33,25 @@ type Mapper struct {
 
 // work is what is known while the changes of one transaction are walked over.
 type work struct {
-	tx       *capture.Tx
-	commit   ledger.LSN
+	tx     *capture.Tx
+	commit ledger.LSN
+	state
+	misses  map[Key]struct{}
+	entries []*ledger.Entry
+	buf     []byte
+	fields  []ledger.Field
+	changed []bool
+	memory  memory
+	x       mapping           // the row change at hand
+	hops    [maxHops + 1]view // on the way to its record
+	seen    []record          // that list it
+}
+
+// state is what one change leaves to the next.
+type state struct {
 	actor    actor
-	misses   map[Key]struct{}
-	entries  []*ledger.Entry
 	count    tally
-	buf      []byte
-	fields   []ledger.Field
-	changed  []bool
 	unplaced [numReasons]int
-	memory   memory
-	x        mapping           // the row change at hand
-	hops     [maxHops + 1]view // on the way to its record
-	seen     []record          // that list it
 }
 
 // tally is what became of the row changes.
@@ -98,7 +103,7 @@ func NewMapper(rules *Rules, load func(ctx context.Context, keys []Key) ([]Store
 		rules: rules, dir: newDirectory(rules, load), log: log, unplaced: unplaced,
 		plans: map[*capture.Relation]*plan{}, window: windowRows, spillAt: spillRows, stamps: map[string]stamp{},
 	}
-	m.work.misses, m.ahead.misses = map[Key]struct{}{}, map[Key]struct{}{}
+	m.work.misses = map[Key]struct{}{}
 	return m
 }
 
@@ -126,13 +131,7 @@ func (m *Mapper) run(ctx context.Context, tx *capture.Tx, prevCommit ledger.LSN,
 	if err := m.feed(ctx, tx, spill); err != nil {
 		return m.failed(tx, err)
 	}
-	var err error
-	if tx.Rows <= m.window {
-		err = m.small(ctx, w, emit)
-	} else {
-		err = m.large(ctx, w, emit)
-	}
-	if err != nil {
+	if err := m.entries(ctx, w, emit); err != nil {
 		return m.failed(tx, err)
 	}
 	for i, n := range w.unplaced {
@@ -140,7 +139,6 @@ func (m *Mapper) run(ctx context.Context, tx *capture.Tx, prevCommit ledger.LSN,
 			m.unplaced.WithLabelValues(reasonNames[i]).Add(float64(n))
 		}
 	}
-	m.dir.trim()
 	return emit(boundary(w, prevCommit))
 }
 
@@ -150,13 +148,7 @@ func (m *Mapper) failed(tx *capture.Tx, err error) error {
 
 func (w *work) start(tx *capture.Tx) {
 	w.tx, w.commit = tx, ledger.LSN(tx.CommitLSN)
-	w.restart()
-}
-
-func (w *work) restart() {
-	w.actor = unattributed
-	w.count = tally{}
-	w.unplaced = [numReasons]int{}
+	w.state = state{actor: unattributed}
 	w.entries = w.entries[:0]
 	clear(w.misses)
 }
@@ -199,83 +191,102 @@ func (m *Mapper) feed(ctx context.Context, tx *capture.Tx, spill func([]StoredRo
 	return m.dir.fill(ctx)
 }
 
-// small maps the whole transaction and gives its entries out when nothing was missing.
-func (m *Mapper) small(ctx context.Context, w *work, emit func(*ledger.Entry) error) error {
-	for round := 0; ; round++ {
-		w.restart()
-		for c, err := range w.tx.Changes() {
-			if err != nil {
-				return err
-			}
-			if e := m.change(w, c); e != nil {
-				w.entries = append(w.entries, e)
-			}
-		}
-		if len(w.misses) == 0 {
-			break
-		}
-		if err := m.settle(ctx, w, round); err != nil {
-			return err
-		}
-	}
-	for i, e := range w.entries {
-		w.entries[i] = nil
-		if err := emit(e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// large looks a window ahead, loads what that will miss, and then maps the window.
-func (m *Mapper) large(ctx context.Context, w *work, emit func(*ledger.Entry) error) error {
-	ahead := &m.ahead
-	ahead.start(w.tx)
-	next, stop := iter.Pull2(w.tx.Changes())
-	defer stop()
-	seen := 0
-	for c, err := range w.tx.Changes() {
-		if err != nil {
-			return err
-		}
-		if seen%m.window == 0 {
-			m.dir.trim()
-			for range m.window {
-				c, err, ok := next()
-				if !ok {
-					break
-				}
-				if err != nil {
-					return err
-				}
-				m.change(ahead, c)
-			}
-			if err := m.settle(ctx, ahead, 0); err != nil {
+// entries is the second pass. It maps a window of changes, trusting that the directory rows are at hand; where some were
+// not, it loads them all and maps the window again, with a second walk that follows behind the first.
+func (m *Mapper) entries(ctx context.Context, w *work, emit func(*ledger.Entry) error) error {
+	var behind trail
+	defer behind.stop()
+	start := w.state
+	n := 0
+	flush := func() error {
+		if len(w.misses) > 0 {
+			if err := m.again(ctx, w, &behind, start, n); err != nil {
 				return err
 			}
 		}
-		seen++
-		e, count, unplaced := m.attempt(w, c)
-		for round := 0; len(w.misses) > 0; round++ {
-			if err := m.settle(ctx, w, round); err != nil {
-				return err
-			}
-			w.count, w.unplaced = count, unplaced
-			e, _, _ = m.attempt(w, c)
-		}
-		if e != nil {
+		behind.due += n
+		start, n = w.state, 0
+		for i, e := range w.entries {
+			w.entries[i] = nil
 			if err := emit(e); err != nil {
 				return err
 			}
 		}
+		w.entries = w.entries[:0]
+		m.dir.trim()
+		return nil
 	}
+	for c, err := range w.tx.Changes() {
+		if err != nil {
+			return err
+		}
+		if e := m.change(w, c); e != nil {
+			w.entries = append(w.entries, e)
+		}
+		if n++; n == m.window {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+// again maps the n changes of a window once more, after loading what was missed.
+func (m *Mapper) again(ctx context.Context, w *work, behind *trail, start state, n int) error {
+	if err := m.settle(ctx, w, 0); err != nil {
+		return err
+	}
+	w.state, w.entries = start, w.entries[:0]
+	for range n {
+		c, err := behind.step(w.tx)
+		if err != nil {
+			return err
+		}
+		before := w.state
+		e := m.change(w, c)
+		for round := 1; len(w.misses) > 0; round++ { // what only the loaded rows led to: hardly ever
+			if err := m.settle(ctx, w, round); err != nil {
+				return err
+			}
+			w.state = before
+			e = m.change(w, c)
+		}
+		if e != nil {
+			w.entries = append(w.entries, e)
+		}
+	}
+	behind.due -= n
 	return nil
 }
 
-// attempt maps a change and tells how the counts were before.
-func (m *Mapper) attempt(w *work, c *capture.Change) (*ledger.Entry, tally, [numReasons]int) {
-	count, unplaced := w.count, w.unplaced
-	return m.change(w, c), count, unplaced
+// trail is a walk over a transaction that stays behind until it is needed.
+type trail struct {
+	next func() (*capture.Change, error, bool)
+	end  func()
+	due  int // steps that the window is ahead of it
+}
+
+func (t *trail) step(tx *capture.Tx) (*capture.Change, error) {
+	if t.next == nil {
+		t.next, t.end = iter.Pull2(tx.Changes())
+	}
+	for ; t.due > 0; t.due-- {
+		if _, err, ok := t.next(); err != nil || !ok {
+			return nil, errors.Join(errors.New("the transaction cannot be walked over twice"), err)
+		}
+	}
+	c, err, ok := t.next()
+	if !ok {
+		return nil, errors.New("the transaction is shorter than before")
+	}
+	return c, err
+}
+
+func (t *trail) stop() {
+	if t.end != nil {
+		t.end()
+	}
 }
 
 func (m *Mapper) settle(ctx context.Context, w *work, round int) error {
