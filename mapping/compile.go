@@ -196,7 +196,8 @@ func (c *tableCompiler) owners(key string, list []fileOwner) ([]ownerRule, error
 			if len(words) == 0 {
 				return nil, c.fail(path, "tables is missing: which table each value of %s stands for (or write record_types at the top)", o.Type)
 			}
-			for word, name := range words {
+			for _, word := range slices.Sorted(maps.Keys(words)) {
+				name := words[word]
 				to, err := c.find(name, "tables", c.t.name, key, i, "tables", word)
 				if err != nil {
 					return nil, err
@@ -363,12 +364,13 @@ func (c *compiler) checkNames(t *table) error {
 		return err
 	}
 	w := &t.words
-	for key, tpl := range map[string]*template{"create": w.create, "update": w.update, "delete": w.delete, "soft_delete": w.softDelete, "restore": w.restore} {
-		if err := check(tpl, "", "words", key); err != nil {
+	for i, tpl := range []*template{w.create, w.update, w.delete, w.softDelete, w.restore} {
+		if err := check(tpl, "", "words", [...]string{"create", "update", "delete", "soft_delete", "restore"}[i]); err != nil {
 			return err
 		}
 	}
-	for key, when := range map[string][]whenRule{"create_when": w.createWhen, "update_of": w.updateOf} {
+	for i, when := range [][]whenRule{w.createWhen, w.updateOf} {
+		key := [...]string{"create_when", "update_of"}[i]
 		for _, rule := range when {
 			name := rule.column
 			if !rule.any {

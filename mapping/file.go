@@ -10,7 +10,6 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/printer"
 	"github.com/goccy/go-yaml/token"
 )
 
@@ -133,8 +132,9 @@ func (e *FileError) Error() string {
 
 // source finds the places of a parsed file.
 type source struct {
-	name string
-	file *ast.File
+	name  string
+	lines []string
+	file  *ast.File
 }
 
 func (s *source) at(t *token.Token, message string) *FileError {
@@ -143,9 +143,24 @@ func (s *source) at(t *token.Token, message string) *FileError {
 		return e
 	}
 	e.Line, e.Column = t.Position.Line, t.Position.Column
-	var p printer.Printer
-	e.Excerpt = strings.TrimRight(p.PrintErrorToken(t, false), "\n ")
+	e.Excerpt = s.excerpt(e.Line, e.Column)
 	return e
+}
+
+// excerpt shows the line with what stands around it.
+func (s *source) excerpt(line, column int) string {
+	var b strings.Builder
+	for n := max(1, line-3); n <= min(line+3, len(s.lines)); n++ {
+		mark := ' '
+		if n == line {
+			mark = '>'
+		}
+		fmt.Fprintf(&b, "%c %3d | %s\n", mark, n, s.lines[n-1])
+		if n == line {
+			fmt.Fprintf(&b, "%s^\n", strings.Repeat(" ", len("> 123 | ")+max(column, 1)-1))
+		}
+	}
+	return strings.TrimRight(b.String(), "\n ")
 }
 
 // fail makes the error of the place that path leads to: keys and list indexes from the top. A place that is not in the
@@ -192,7 +207,7 @@ func keyText(v *ast.MappingValueNode) string { return v.Key.GetToken().Value }
 
 // read decodes the text strictly.
 func read(name string, text []byte) (*file, *source, error) {
-	src := &source{name: name}
+	src := &source{name: name, lines: strings.Split(strings.TrimRight(string(text), "\n"), "\n")}
 	parsed, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, nil, src.translate(err)
@@ -201,18 +216,14 @@ func read(name string, text []byte) (*file, *source, error) {
 	if len(parsed.Docs) > 1 {
 		return nil, nil, src.at(parsed.Docs[1].GetToken(), "a mapping is one document: remove the second one")
 	}
+	if len(parsed.Docs) == 0 || parsed.Docs[0].Body == nil || parsed.Docs[0].Body.Type() == ast.NullType {
+		return nil, nil, &FileError{File: name, Message: "the file is empty: it must begin with version: 1"}
+	}
 	f := new(file)
-	if err := yaml.NodeToValue(body(parsed), f, yaml.Strict()); err != nil {
+	if err := yaml.NodeToValue(parsed.Docs[0].Body, f, yaml.Strict()); err != nil {
 		return nil, nil, src.translate(err)
 	}
 	return f, src, nil
-}
-
-func body(f *ast.File) ast.Node {
-	if len(f.Docs) == 0 || f.Docs[0].Body == nil {
-		return ast.Null(token.New("", "", &token.Position{Line: 1, Column: 1}))
-	}
-	return f.Docs[0].Body
 }
 
 // translate puts the library's error into words for somebody who does not know our Go types.

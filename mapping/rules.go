@@ -208,9 +208,15 @@ func (c *compiler) compile() error {
 }
 
 func (c *compiler) recordTypes() error {
-	for word, name := range c.file.RecordTypes {
-		if t := c.rules.tables[name]; t == nil || t.record == nil {
-			return c.src.fail([]any{"record_types", word}, "%s is not a table with a record%s", name, didYouMean(name, c.names()))
+	var records []string
+	for _, t := range c.rules.order {
+		if t.record != nil {
+			records = append(records, t.name)
+		}
+	}
+	for _, word := range slices.Sorted(maps.Keys(c.file.RecordTypes)) {
+		if name := c.file.RecordTypes[word]; !slices.Contains(records, name) {
+			return c.src.fail([]any{"record_types", word}, "%s is not a table with a record%s", name, didYouMean(name, records))
 		}
 	}
 	return nil
@@ -267,7 +273,8 @@ func (c *compiler) usersTable() error {
 			return c.src.fail([]any{"users"}, "%s of %s is masked: it cannot say who a user is", column, t.name)
 		}
 	}
-	for kind, initiator := range u.Initiators {
+	for _, kind := range slices.Sorted(maps.Keys(u.Initiators)) {
+		initiator := u.Initiators[kind]
 		switch initiator {
 		case ledger.InitiatorUser, ledger.InitiatorApplication, ledger.InitiatorSystem:
 		default:
@@ -327,7 +334,8 @@ func (c *compiler) ownersLeadToRecords() error {
 		return false
 	}
 	for _, t := range c.rules.order {
-		for kind, rules := range map[string][]ownerRule{"owner": t.owner, "also": t.also} {
+		for i, rules := range [][]ownerRule{t.owner, t.also} {
+			kind := [...]string{"owner", "also"}[i]
 			for i := range rules {
 				for to := range rules[i].targets {
 					if !ends(to, map[*table]bool{}) {
@@ -345,8 +353,8 @@ func (o *ownerRule) targets(yield func(*table) bool) {
 		yield(o.to)
 		return
 	}
-	for _, t := range o.tables {
-		if !yield(t) {
+	for _, word := range slices.Sorted(maps.Keys(o.tables)) { // sorted: the same file, the same first fault
+		if !yield(o.tables[word]) {
 			return
 		}
 	}
