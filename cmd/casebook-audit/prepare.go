@@ -38,7 +38,7 @@ func (s *session) prepare(ctx context.Context) error {
 		if err := s.dropUnusedSlot(ctx, slot, found); err != nil {
 			return err
 		}
-		return s.seed(ctx)
+		return s.seed(ctx, "")
 	case !at.Seeded || !found || slot.Lost():
 		why := "the replication slot was gone"
 		if found {
@@ -47,12 +47,10 @@ func (s *session) prepare(ctx context.Context) error {
 				return err
 			}
 		}
-		if at.Seeded { // else the gap was recorded by the start that was interrupted
-			if err := s.recordGap(ctx, at.AckedLSN, system.XLogPos, why+"; a new one was made and the directory was read again"); err != nil {
-				return err
-			}
+		if !at.Seeded { // the gap was recorded by the start that was interrupted
+			why = ""
 		}
-		return s.seed(ctx)
+		return s.seed(ctx, why)
 	case ledger.LSN(slot.ConfirmedFlush) > at.AckedLSN:
 		return s.recordGap(ctx, at.AckedLSN, slot.ConfirmedFlush, "the replication slot was ahead of this log: it was moved forward or made again, or the audit database was restored from an older copy")
 	}
@@ -90,16 +88,24 @@ func (s *session) recordGap(ctx context.Context, from ledger.LSN, to capture.LSN
 }
 
 // seed makes the slot and reads the directory's tables as they stand where the slot's stream begins. Rows that the
-// directory knows and the snapshot does not have stay: names of what was deleted are still asked for.
+// directory knows and the snapshot does not have stay: names of what was deleted are still asked for. gap says why there
+// is one before the slot, "" that there is none.
 //
-// A crash in here leaves the chain unseeded, and the next start makes slot and snapshot again.
-func (s *session) seed(ctx context.Context) error {
+// A crash before the gap is recorded leaves a slot that is ahead of the log, which is recorded at the next start; a crash
+// after it leaves the chain unseeded, and the next start makes slot and snapshot again.
+func (s *session) seed(ctx context.Context, gap string) error {
 	s.health.set(phaseSeeding, "")
 	slot, err := capture.CreateSlot(ctx, s.source)
 	if err != nil {
 		return err
 	}
 	defer slot.Close()
+	if gap != "" { // it ends where the slot begins, which is known only now
+		gap += "; a new one was made and the directory was read again"
+		if err := s.recordGap(ctx, s.writer.Position().AckedLSN, slot.ConsistentPoint, gap); err != nil {
+			return err
+		}
+	}
 	err = s.writer.BeginSeed(ctx, sink.Seed{
 		Slot: s.source.Slot, ConsistentPoint: ledger.LSN(slot.ConsistentPoint), SystemID: slot.SystemID, Timeline: slot.Timeline,
 	})
