@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,7 +116,10 @@ func (c *Cluster) create(ctx context.Context, settings map[string]string) error 
 	initdb := c.command(ctx, "initdb", "--pgdata", c.data(), "--username", Superuser, "--auth", "trust", "--no-sync",
 		"--encoding", "UTF8", "--lc-collate", "C", "--lc-ctype", "C.UTF-8", "--lc-messages", "C", "--lc-monetary", "C",
 		"--lc-numeric", "C", "--lc-time", "C")
-	if out, err := initdb.CombinedOutput(); err != nil {
+	runtime.LockOSThread() // Pdeathsig: see startProcess
+	out, err := initdb.CombinedOutput()
+	runtime.UnlockOSThread()
+	if err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, lastLines(string(out), 10))
 	}
 	all := maps.Clone(defaultSettings)
@@ -265,6 +269,7 @@ func (c *Cluster) command(ctx context.Context, program string, args ...string) *
 	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, program), args...)
 	cmd.Dir = c.Dir
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=" + c.Dir}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // initdb has children
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: c.account.credential(),
 		Setpgid:    true, // Ctrl-C at our terminal is ours: we stop the server ourselves
