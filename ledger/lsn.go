@@ -9,8 +9,23 @@ import (
 // LSN is a position in the source's write-ahead log, written as Postgres writes it: "16/B374D848".
 type LSN uint64
 
-func (l LSN) String() string {
-	return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l))
+func (l LSN) String() string { return string(l.append(nil)) }
+
+// append writes the text form behind b.
+func (l LSN) append(b []byte) []byte {
+	const digits = "0123456789ABCDEF"
+	hex := func(b []byte, v uint32) []byte {
+		shift := 28
+		for shift > 0 && v>>shift == 0 {
+			shift -= 4
+		}
+		for ; shift >= 0; shift -= 4 {
+			b = append(b, digits[v>>shift&15])
+		}
+		return b
+	}
+	b = append(hex(b, uint32(l>>32)), '/')
+	return hex(b, uint32(l))
 }
 
 // ParseLSN reads the text form. It takes what Postgres' pg_lsn takes: two hexadecimal numbers of up to eight digits.

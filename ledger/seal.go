@@ -3,7 +3,6 @@ package ledger
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"hash"
 	"strconv"
 )
 
@@ -59,24 +58,28 @@ func Genesis(origin string) Hash {
 
 // Hasher computes commitments without allocating. It belongs to one goroutine.
 type Hasher struct {
-	outer hash.Hash
-	buf   []byte
+	buf     []byte // of one field
+	digests []byte // of the commitment's input
+	number  [40]byte
 }
 
 // NewHasher makes a Hasher.
-func NewHasher() *Hasher { return &Hasher{outer: sha256.New()} }
+func NewHasher() *Hasher { return &Hasher{} }
 
-// fixedField names one fixed column of an entry, and appends its text; false: the column is NULL.
+// fixedField names one fixed column of an entry. number appends its text to b, false where it is NULL; text is the column
+// itself where it is text.
 type fixedField struct {
 	path, typ string
-	text      func(e *Entry, b []byte) ([]byte, bool)
+	number    func(e *Entry, b []byte) ([]byte, bool)
+	text      func(e *Entry) string
 }
 
-func textField(path string, get func(e *Entry) string) fixedField {
-	return fixedField{path, "text", func(e *Entry, b []byte) ([]byte, bool) {
-		s := get(e)
-		return append(b, s...), s != ""
-	}}
+func textField(path string, text func(e *Entry) string) fixedField {
+	return fixedField{path: path, typ: "text", text: text}
+}
+
+func numberField(path, typ string, number func(e *Entry, b []byte) ([]byte, bool)) fixedField {
+	return fixedField{path: path, typ: typ, number: number}
 }
 
 // NumFixed is the number of fixed fields, which come first in every commitment.
@@ -84,16 +87,16 @@ const NumFixed = 25
 
 // fixedFields is the order in which the fixed columns are hashed. It is part of the format.
 var fixedFields = [NumFixed]fixedField{
-	{"commit_lsn", "pg_lsn", func(e *Entry, b []byte) ([]byte, bool) {
-		return append(b, e.CommitLSN.String()...), e.CommitLSN != 0
-	}},
-	{"ordinal", "int8", func(e *Entry, b []byte) ([]byte, bool) {
+	numberField("commit_lsn", "pg_lsn", func(e *Entry, b []byte) ([]byte, bool) {
+		return e.CommitLSN.append(b), e.CommitLSN != 0
+	}),
+	numberField("ordinal", "int8", func(e *Entry, b []byte) ([]byte, bool) {
 		return strconv.AppendInt(b, e.Ordinal, 10), e.Ordinal >= 0
-	}},
-	{"xid", "xid", func(e *Entry, b []byte) ([]byte, bool) {
+	}),
+	numberField("xid", "xid", func(e *Entry, b []byte) ([]byte, bool) {
 		return strconv.AppendUint(b, uint64(e.XID), 10), e.XID != 0
-	}},
-	{"committed_at", "int8", func(e *Entry, b []byte) ([]byte, bool) { return strconv.AppendInt(b, e.CommittedAt, 10), true }},
+	}),
+	numberField("committed_at", "int8", func(e *Entry, b []byte) ([]byte, bool) { return strconv.AppendInt(b, e.CommittedAt, 10), true }),
 	textField("tenant_id", func(e *Entry) string { return e.TenantID }),
 	textField("application", func(e *Entry) string { return e.Application }),
 	textField("record_type", func(e *Entry) string { return e.RecordType }),
@@ -113,43 +116,43 @@ var fixedFields = [NumFixed]fixedField{
 	textField("db_user", func(e *Entry) string { return e.DBUser }),
 	textField("db_app", func(e *Entry) string { return e.DBApp }),
 	textField("client_addr", func(e *Entry) string { return e.ClientAddr }),
-	{"backend_pid", "int8", func(e *Entry, b []byte) ([]byte, bool) {
+	numberField("backend_pid", "int8", func(e *Entry, b []byte) ([]byte, bool) {
 		return strconv.AppendUint(b, uint64(e.BackendPID), 10), e.BackendPID != 0
-	}},
+	}),
 	textField("remark", func(e *Entry) string { return e.Remark }),
 }
 
 // Commitment is what the leaf says of the entry's content: every field, in order, each under a salt of its own.
 func (h *Hasher) Commitment(e *Entry, salt *Hash) Hash {
-	h.outer.Reset()
-	b := append(h.buf[:0], tagCommitment)
-	b = binary.BigEndian.AppendUint32(b, uint32(NumFixed+len(e.Fields)))
-	h.outer.Write(b)
-	var room [64]byte
+	h.digests = append(h.digests[:0], tagCommitment)
+	h.digests = binary.BigEndian.AppendUint32(h.digests, uint32(NumFixed+len(e.Fields)))
 	for i := range fixedFields {
 		f := &fixedFields[i]
-		value, ok := f.text(e, room[:0])
-		state := FieldNull
-		if ok {
-			state = FieldValue
-		} else {
-			value = nil
+		if f.text != nil {
+			value, state := f.text(e), FieldValue
+			if value == "" {
+				state = FieldNull
+			}
+			appendDigest(h, salt, i, f.path, f.typ, state, value)
+			continue
 		}
-		b = appendDigest(h, b, salt, i, f.path, f.typ, state, value)
+		value, ok := f.number(e, h.number[:0])
+		state := FieldValue
+		if !ok {
+			value, state = nil, FieldNull
+		}
+		appendDigest(h, salt, i, f.path, f.typ, state, value)
 	}
 	for i := range e.Fields {
 		f := &e.Fields[i]
-		b = appendDigest(h, b, salt, NumFixed+i, f.Path, f.Type, f.State, f.Value)
+		appendDigest(h, salt, NumFixed+i, f.Path, f.Type, f.State, f.Value)
 	}
-	h.buf = b
-	var c Hash
-	h.outer.Sum(c[:0])
-	return c
+	return sha256.Sum256(h.digests)
 }
 
-// appendDigest writes one field's digest into the commitment. b is room, which it gives back.
-func appendDigest[T string | []byte](h *Hasher, b []byte, salt *Hash, i int, path, typ string, state FieldState, value T) []byte {
-	b = append(b[:0], tagSalt)
+// appendDigest appends one field's digest to the commitment's input.
+func appendDigest[T string | []byte](h *Hasher, salt *Hash, i int, path, typ string, state FieldState, value T) {
+	b := append(h.buf[:0], tagSalt)
 	b = append(b, salt[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(i))
 	fieldSalt := sha256.Sum256(b)
@@ -162,8 +165,8 @@ func appendDigest[T string | []byte](h *Hasher, b []byte, salt *Hash, i int, pat
 	b = append(b, byte(state))
 	b = appendLP4(b, value)
 	digest := sha256.Sum256(b)
-	h.outer.Write(digest[:])
-	return b
+	h.digests = append(h.digests, digest[:]...)
+	h.buf = b
 }
 
 func appendLP4[T string | []byte](b []byte, s T) []byte {

@@ -53,11 +53,12 @@ type Verifier struct {
 	boundary   LSN   // commit LSN of the last boundary; 0: none seen yet
 	changes    int64 // entries of row changes since then
 	whole      bool  // everything since the last boundary was seen
+	start      bool  // everything since the first entry was seen
 }
 
 // NewVerifier starts at the first entry of the chain.
 func NewVerifier(id [16]byte, origin string) *Verifier {
-	return &Verifier{id: id, head: Genesis(origin), linked: true, hasher: NewHasher(), ordinal: -1, whole: true}
+	return &Verifier{id: id, head: Genesis(origin), linked: true, hasher: NewHasher(), ordinal: -1, whole: true, start: true}
 }
 
 // NewVerifierAt starts at a later entry. What that one links to is taken as it is: only a trusted leaf hash, checked by
@@ -141,7 +142,7 @@ func (v *Verifier) stream(r *Row, broken func(detector, format string, args ...a
 		return broken(DetectBoundary, "the boundary counts %d entries, the chain has %d", entries, v.changes)
 	case changes != entries+noise+excluded || changes != e.Ordinal:
 		return broken(DetectBoundary, "%d row changes are not %d entries, %d without meaning and %d excluded", changes, entries, noise, excluded)
-	case v.boundary != 0 && prev != v.boundary:
+	case (v.boundary != 0 || v.start) && prev != v.boundary:
 		return broken(DetectBoundary, "the boundary follows a commit at %s, the chain's last is %s", prev, v.boundary)
 	}
 	v.boundary, v.changes, v.whole = e.CommitLSN, 0, true
