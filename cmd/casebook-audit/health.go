@@ -15,8 +15,7 @@ import (
 type phase string
 
 const (
-	phaseStarting  phase = "starting"
-	phaseStandby   phase = "standing by: another daemon holds the chain"
+	phaseStarting  phase = "opening both sides, or standing by while another daemon holds the chain"
 	phaseSeeding   phase = "filling the directory from the slot's snapshot"
 	phaseStreaming phase = "streaming"
 	phaseRetrying  phase = "connection lost, retrying"
@@ -50,10 +49,14 @@ func newHealth(reg prometheus.Registerer) *health {
 	return h
 }
 
-// set says what the daemon does now; reason is one of stopReasons where it captures nothing.
+// set says what the daemon does now; reason is one of stopReasons where it captures nothing. A reason stays until the
+// daemon streams again: each attempt would otherwise look like an end of the trouble.
 func (h *health) set(p phase, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if reason == "" && p != phaseStreaming {
+		reason = h.reason
+	}
 	for _, known := range stopReasons {
 		value := 0.0
 		if known == reason {

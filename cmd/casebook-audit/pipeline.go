@@ -21,6 +21,10 @@ const (
 	// database; nothing of it is kept in memory as a whole.
 	hugeRows = 16384
 
+	// writeTimeout is how long one batch may take. A database that hangs must not hold the source's walsender for ever: the
+	// session ends, and with it the replication connection, until the audit database answers again.
+	writeTimeout = time.Minute
+
 	// stopGrace is how long an Append that is under way when the daemon is told to stop may take.
 	stopGrace = 8 * time.Second
 )
@@ -32,10 +36,11 @@ type pipeline struct {
 	stream *capture.Stream
 	mapper *mapping.Mapper
 	writer *sink.Writer
-	access <-chan *ledger.Entry // reads on our own endpoint
+	access chan *ledger.Entry // reads on our own endpoint
 
 	prevCommit ledger.LSN  // commit LSN of the last transaction mapped
 	open       *sink.Batch // the audit transaction of a huge source transaction, while it is being written
+	writing    *batch      // what the Append in flight writes
 	inflight   chan error  // answers when the Append in flight is committed; nil when there is none
 	inflightTo capture.LSN // what may be confirmed then; 0: nothing new
 }
@@ -58,6 +63,7 @@ func (p *pipeline) run(ctx context.Context, events <-chan capture.Event) error {
 	appendCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })()
+	defer p.keepAccesses()
 
 	for {
 		select {
@@ -162,8 +168,12 @@ func (p *pipeline) append(ctx context.Context, b *batch) error {
 		p.inflightTo = capture.LSN(b.upto.EndLSN)
 	}
 	done := make(chan error, 1)
-	p.inflight = done
-	go func() { done <- p.write(ctx, b, rows, records, users) }()
+	p.inflight, p.writing = done, b
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+		defer cancel()
+		done <- p.write(ctx, b, rows, records, users)
+	}()
 	return nil
 }
 
@@ -210,12 +220,30 @@ func (p *pipeline) settled(err error) error {
 	if err != nil {
 		return err
 	}
+	p.writing = nil
 	p.mapper.Stored()
 	if p.inflightTo != 0 {
 		p.stream.Confirm(p.inflightTo) // durable in the audit database: the source may forget it
 		p.inflightTo = 0
 	}
 	return nil
+}
+
+// keepAccesses gives accesses that were not stored to the next session: the source sends its changes again, nobody sends
+// these. After a commit whose reply was lost one may stand twice.
+func (p *pipeline) keepAccesses() {
+	if p.writing == nil {
+		return
+	}
+	for _, e := range p.writing.entries {
+		if e.Kind != ledger.KindAccess {
+			continue
+		}
+		select {
+		case p.access <- e:
+		default: // the queue is full, so requests are being refused already
+		}
+	}
 }
 
 // idle stores that the source holds nothing more for us up to event.Idle, and then lets it go.

@@ -41,13 +41,12 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 	d.metrics.Store(reg)
 	metrics := prefixed(reg)
 
-	d.health.set(phaseStandby, "")
+	d.health.set(phaseStarting, "")
 	writer, err := sink.OpenWait(ctx, sink.Config{DSN: d.cfg.Audit.DSN, Chain: d.cfg.Audit.Chain}, d.log.Named("sink"), metrics)
 	if err != nil {
 		return false, fmt.Errorf("audit database: %w", err)
 	}
 	defer writer.Close()
-	d.health.set(phaseStarting, "")
 
 	pipe := &pipeline{writer: writer, access: d.access}
 	s := &session{
