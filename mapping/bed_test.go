@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // bed is the reference database with stamps, a stream of it, and a mapper over a store in memory that was seeded from the
 // slot's snapshot, as the daemon does it.

@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"maps"
+	"strings"
 	"testing"
 
 	"go.uber.org/zap"
@@ -111,10 +112,12 @@ func TestReplay(t *testing.T) {
 	b.db.Exec(t, edges)
 	txs = b.transactions(t)
 
+	loads := 0
 	type result struct{ text, names string }
 	play := func(limit, window, spillAt int, restart bool) []result {
 		s := &store{rows: maps.Clone(seeded)}
 		m := NewMapper(b.rules, s.load, zap.NewNop(), nil)
+		defer func() { loads = s.loads }()
 		var prev ledger.LSN
 		var results []result
 		for _, tx := range txs {
@@ -149,6 +152,9 @@ func TestReplay(t *testing.T) {
 		return results
 	}
 	want := play(cacheRows, windowRows, spillRows, false)
+	if loads > 2*len(txs) {
+		t.Errorf("%d transactions asked the audit database %d times", len(txs), loads)
+	}
 	for name, got := range map[string][]result{
 		"cold":        play(cacheRows, windowRows, spillRows, true),
 		"small":       play(3, 2, 2, false),
@@ -163,6 +169,21 @@ func TestReplay(t *testing.T) {
 	text := ""
 	for _, r := range want[len(want)-numEdges:] {
 		text += r.text
+	}
+	told := ""
+	for _, r := range want {
+		told += r.text + r.names
+	}
+	for key, state := range b.store.rows {
+		told += key.Row + string(state) + "\n"
+	}
+	for _, secret := range []string{
+		"123-45-6789", "111-22-3333", "12-3456789", "hunter2", "t/hfs/81", "k/scratch", "T-4711", "2017-05-02", "+1317555",
+		"achen@brightpath", "nobody said what",
+	} {
+		if strings.Contains(told, secret) {
+			t.Errorf("%q is told", secret)
+		}
 	}
 	golden(t, "edges", text)
 }

@@ -29,7 +29,11 @@ func TestScenarios(t *testing.T) {
 		{"E2", 1, nil}, {"E3", 1, nil},
 	} {
 		var changes []*ledger.Entry
+		loads := b.store.loads
 		all := b.section(t, s.id)
+		if loads = b.store.loads - loads; s.id == "S14" && loads > 20 || loads > 420 {
+			t.Errorf("%s asked the audit database %d times", s.id, loads)
+		}
 		for _, e := range all {
 			if e.Kind != ledger.KindTransaction {
 				changes = append(changes, e)
