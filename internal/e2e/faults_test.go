@@ -185,7 +185,7 @@ func TestSlotTampering(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, options{})
+			w := newWorld(t, options{source: durable}) // so that what was committed is there when the slot moves
 			daemon := w.start(t)
 			w.streaming(t)
 			w.work(t, "one")
@@ -228,8 +228,18 @@ func TestAuditDiskFull(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to mount a small file system")
 	}
-	disk := smallDisk(t, "48m")
-	w := newWorld(t, options{auditSQL: "create tablespace small location '" + disk + "/space'; create database " + auditDB + " tablespace small"})
+	disk := smallDisk(t, "192m")
+	w := newWorld(t, options{makeAudit: func(c *cluster.Cluster) string {
+		info, err := os.Stat(c.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner := info.Sys().(*syscall.Stat_t)
+		if err := os.Chown(disk, int(owner.Uid), int(owner.Gid)); err != nil {
+			t.Fatal(err)
+		}
+		return "create tablespace small location '" + disk + "'; create database " + auditDB + " tablespace small"
+	}})
 	daemon := w.start(t)
 	w.streaming(t)
 	w.work(t, "one")
@@ -245,9 +255,11 @@ func TestAuditDiskFull(t *testing.T) {
 		_, status := w.get("/readyz")
 		return status == 503 && strings.Contains(daemon.log(), "53100")
 	})
-	if n, ok := w.metric(`stopped{reason="sink"}`); !ok || n != 1 {
-		t.Logf("stopped{reason=\"sink\"} is %v (%t)", n, ok)
-	}
+	eventually(t, time.Minute, "the metric says so too", func() bool {
+		connection, _ := w.metric(`stopped{reason="connection"}`)
+		sink, _ := w.metric(`stopped{reason="sink"}`)
+		return connection+sink == 1
+	})
 	kept := w.sourceValue(t, `select confirmed_flush_lsn < pg_current_wal_lsn() from pg_replication_slots where slot_name = 'casebook_audit'`)
 	if kept != "true" {
 		t.Error("the slot does not keep what is not stored")
@@ -268,7 +280,7 @@ func TestAuditDiskFull(t *testing.T) {
 	w.checkChain(t)
 }
 
-// smallDisk mounts a file system in memory which the servers' user may write to.
+// smallDisk mounts a file system in memory.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "cba-disk-")
@@ -276,7 +288,7 @@ func smallDisk(t *testing.T, size string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=0777,size="+size, "tmpfs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir).CombinedOutput(); err != nil {
 		t.Skipf("cannot mount a small file system: %v: %s", err, out)
 	}
 	// Registered before the servers are: it runs when they have gone.
@@ -285,9 +297,6 @@ func smallDisk(t *testing.T, size string) string {
 			t.Errorf("umount: %v: %s", err, out)
 		}
 	})
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
 	return dir
 }
 

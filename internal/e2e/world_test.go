@@ -55,11 +55,12 @@ type world struct {
 
 // options say how a world differs from the usual one.
 type options struct {
-	version  int               // of both servers
-	source   map[string]string // settings
-	audit    map[string]string
-	noSetup  bool   // leave both sides as a DBA finds them
-	auditSQL string // run as the superuser before the audit database is made; {dir} is the server's folder
+	version int               // of both servers
+	source  map[string]string // settings
+	audit   map[string]string
+	noSetup bool // leave both sides as a DBA finds them
+
+	makeAudit func(*cluster.Cluster) string // SQL that makes the audit database
 }
 
 // newWorld starts both servers and prepares them by the program's own commands. Nothing is left of it after the test.
@@ -120,9 +121,9 @@ func (w *world) load(t *testing.T, o options) {
 		return nil
 	})
 	group.Go(func() error {
-		sql := o.auditSQL
-		if sql == "" {
-			sql = "create database " + auditDB
+		sql := "create database " + auditDB
+		if o.makeAudit != nil {
+			sql = o.makeAudit(w.audit)
 		}
 		return cluster.RunSQL(t.Context(), w.audit.DSN("postgres", cluster.Superuser), sql)
 	})
@@ -208,6 +209,14 @@ func (w *world) auditConn(t *testing.T) *pgx.Conn {
 func (w *world) sourceExec(t *testing.T, sql string) {
 	t.Helper()
 	if err := cluster.RunSQL(t.Context(), w.source.DSN(sourceDB, cluster.Superuser), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// auditExec runs a script in the audit database, as the superuser.
+func (w *world) auditExec(t *testing.T, sql string) {
+	t.Helper()
+	if err := cluster.RunSQL(t.Context(), w.audit.DSN(auditDB, cluster.Superuser), sql); err != nil {
 		t.Fatal(err)
 	}
 }

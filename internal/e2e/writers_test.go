@@ -145,7 +145,7 @@ func (w *writer) transaction(ctx context.Context) (err error) {
 	if err := w.become(ctx, writerUsers[w.no]); err != nil {
 		return err
 	}
-	if w.no == 0 && w.rounds%250 == 100 {
+	if w.no == 0 && w.rounds%250 == 100 && w.rounds < 1200 {
 		err = w.bulk(ctx)
 	} else {
 		err = w.work(ctx)
