@@ -56,6 +56,35 @@ func explain(err error) error {
 	return err
 }
 
+// connectFault is a failed connection in our words: pgx's name the user and the database.
+type connectFault struct {
+	text  string
+	cause error
+}
+
+func (f *connectFault) Error() string { return f.text }
+func (f *connectFault) Unwrap() error { return f.cause }
+
+func connectError(err error) error {
+	text := "connect: " + err.Error()
+	var connectErr *pgconn.ConnectError
+	if errors.As(err, &connectErr) && errors.Unwrap(connectErr) != nil {
+		text = "connect: " + strings.ReplaceAll(errors.Unwrap(connectErr).Error(), "\n", "; ")
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		switch {
+		case strings.HasPrefix(pgErr.Code, "28"):
+			text = fmt.Sprintf("the server does not let us in (SQLSTATE %s): check role and password in audit.dsn, and that pg_hba.conf has a line for them", pgErr.Code)
+		case pgErr.Code == "3D000":
+			text = "the server has no database of the name in audit.dsn (SQLSTATE 3D000)"
+		default:
+			text = fmt.Sprintf("connect: %s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
+		}
+	}
+	return &connectFault{text, err}
+}
+
 // Retryable says whether err is trouble that may pass: close the writer and open it again. The position decides what
 // took place.
 func Retryable(err error) bool {

@@ -120,7 +120,11 @@ func dial(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	} {
 		cfg.RuntimeParams[name] = value
 	}
-	return pgx.ConnectConfig(ctx, cfg)
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, connectError(err)
+	}
+	return conn, nil
 }
 
 // check refuses a database that is not an audit database of this program's version.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -126,7 +128,7 @@ func classify(err error) (reason string, retry bool) {
 		return "chain", false
 	case errors.Is(err, sink.ErrNotOurs), errors.Is(err, sink.ErrVersion), errors.Is(err, sink.ErrRights):
 		return "sink", false
-	case sink.Retryable(err), capture.Retryable(err), errors.As(err, &exit) && exit.code == exitUnreachable, errors.Is(err, context.DeadlineExceeded):
+	case notLetIn(err), sink.Retryable(err), capture.Retryable(err), errors.As(err, &exit) && exit.code == exitUnreachable, errors.Is(err, context.DeadlineExceeded):
 		return "connection", true
 	}
 	var decode *capture.DecodeError
@@ -134,6 +136,12 @@ func classify(err error) (reason string, retry bool) {
 		return "decode", false
 	}
 	return "mapping", false
+}
+
+// notLetIn says whether a server refused the login, or has no such database: an operator mends it while we try on.
+func notLetIn(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "28") || pgErr.Code == "3D000")
 }
 
 // exitCodeOf is the exit code of a session that could not begin.
