@@ -43,7 +43,7 @@ type actor struct {
 }
 
 // unattributed stands before the first stamp of a transaction.
-var unattributed = actor{initiator: ledger.InitiatorUnattributed}
+func unattributed() actor { return actor{initiator: ledger.InitiatorUnattributed} }
 
 // actorOf reads a stamp.
 func (m *Mapper) actorOf(w *work, content []byte) actor {

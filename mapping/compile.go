@@ -1,334 +1,301 @@
 package mapping
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
+	"casebook.example/audit/ledger"
 )
 
-// tableCompiler turns what the file says of one table into its rules.
-type tableCompiler struct {
-	*compiler
-	t *table
-	f *fileTable
+// compiler turns the file into rules.
+type compiler struct {
+	file  *file
+	src   *source
+	rules *Rules
 }
 
-func (c *tableCompiler) fail(path []any, format string, args ...any) error {
-	return c.src.fail(append([]any{"tables", c.t.name}, path...), format, args...)
-}
-
-func (c *tableCompiler) compile() error {
-	t, f := c.t, c.f
-	t.key, t.record, t.resource, t.section = f.Key, f.Record, f.Resource, f.Section
-	t.optional, t.labels, t.soft, t.custom, t.reason = f.OwnerOptional, f.Labels, f.SoftDelete, f.CustomFields, f.Reason
-	if len(t.key) == 0 {
-		t.key = []string{"id"}
+func (c *compiler) compile() error {
+	f := c.file
+	if f.Version != 1 {
+		return c.src.fail([]any{"version"}, "version must be 1: this program reads no other")
 	}
-	if err := c.fate(); err != nil {
+	if len(f.Tables) == 0 {
+		return c.src.fail([]any{"tables"}, "tables is missing: name every table of the database, those without entries too")
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Tables)) {
+		if schema, rest, ok := strings.Cut(name, "."); !ok || schema == "" || rest == "" || strings.Contains(rest, ".") {
+			return c.src.fail([]any{"tables", name}, "%q must be schema.table", name)
+		}
+		if f.Tables[name] == nil {
+			return c.src.fail([]any{"tables", name}, "nothing is said of %s: give it an owner, or a fate (log, labels, excluded, off)", name)
+		}
+		t := &table{name: name, at: len(c.rules.order)}
+		c.rules.tables[name] = t
+		c.rules.order = append(c.rules.order, t)
+	}
+	if err := c.context(); err != nil {
 		return err
 	}
-	t.tenant = f.Tenant
-	if t.tenant == "" {
-		t.tenant = c.file.Tenant
-	}
-	if t.tenant == "none" {
-		t.tenant = ""
-	}
-	t.tenant, t.tenantOf, _ = strings.Cut(t.tenant, ".")
-	if err := c.classes(); err != nil {
-		return err
-	}
-	if err := c.references(); err != nil {
-		return err
-	}
-	var err error
-	if t.owner, err = c.owners("owner", f.Owner); err != nil {
-		return err
-	}
-	if t.also, err = c.owners("also", f.Also); err != nil {
-		return err
-	}
-	if t.rowName, err = c.template(f.Name, "name"); err != nil {
-		return err
-	}
-	if t.called, err = c.template(f.Called, "called"); err != nil {
-		return err
-	}
-	if t.called != nil && t.record == nil {
-		return c.fail([]any{"called"}, "only a record may be called otherwise where other rows refer to it")
-	}
-	t.pairs = map[string]*ownerRule{}
-	for i := range t.owner {
-		if t.owner[i].typ != "" {
-			t.pairs[t.owner[i].column] = &t.owner[i]
-		}
-	}
-	if err := c.words(); err != nil {
-		return err
-	}
-	if err := c.softAndCustom(); err != nil {
-		return err
-	}
-	if err := c.systemRules(); err != nil {
-		return err
-	}
-	if t.tenantOf != "" && t.refs[t.tenant] == nil {
-		return c.fail([]any{"tenant"}, "%s.%s needs a reference on %s", t.tenant, t.tenantOf, t.tenant)
-	}
-	c.columns()
-	return nil
-}
-
-func (c *tableCompiler) fate() error {
-	t, f := c.t, c.f
-	switch f.Fate {
-	case "":
-		t.fate = FateBelongs
-		if f.Record != nil {
-			t.fate = FateRecord
-		}
-	case FateLog, FateLabels, FateExcluded, FateOff:
-		t.fate = f.Fate
-		if f.Record != nil || len(f.Owner) > 0 || len(f.Also) > 0 {
-			return c.fail([]any{"fate"}, "a table with fate %s has no record and no owner", f.Fate)
-		}
-		if f.Fate != FateLog && f.Reason == "" {
-			return c.fail([]any{"fate"}, "say why: reason is missing")
-		}
-	default:
-		fates := []string{string(FateLog), string(FateLabels), string(FateExcluded), string(FateOff)}
-		return c.fail([]any{"fate"}, "a fate is log, labels, excluded or off, not %q%s", f.Fate, didYouMean(string(f.Fate), fates))
-	}
-	if t.fate == FateBelongs && len(f.Owner) == 0 {
-		return c.fail(nil, "%s has neither a record, nor an owner, nor a fate (log, labels, excluded, off)", t.name)
-	}
-	if f.Record != nil {
-		if f.Record.Application == "" || f.Record.Type == "" {
-			return c.fail([]any{"record"}, "a record needs application and type")
-		}
-		if len(f.Owner) > 0 {
-			return c.fail([]any{"owner"}, "a record has no owner; further records that its entries belong to stand under also")
-		}
-		if len(t.key) != 1 {
-			return c.fail([]any{"key"}, "the key of a record must be one column")
-		}
-		if f.Name == "" {
-			return c.fail([]any{"record"}, "a record needs a name, like name: \"{name} Case\"")
-		}
-	}
-	if t.resource == "" && (t.fate == FateRecord || t.fate == FateBelongs || t.fate == FateLog) {
-		return c.fail(nil, "resource is missing: what an administrator calls the rows of %s", t.name)
-	}
-	return nil
-}
-
-func (c *tableCompiler) classes() error {
-	t, f := c.t, c.f
-	t.class, t.noise, t.enums = map[string]class{}, map[string]bool{}, map[string]bool{}
-	for _, group := range []struct {
-		name    string
-		columns []string
-		class   class
-	}{{"restricted", f.Restricted, classRestricted}, {"masked", f.Masked, classMasked}, {"never", f.Never, classNever}} {
-		for i, column := range group.columns {
-			if t.class[column] != classPlain {
-				return c.fail([]any{group.name, i}, "%s stands in two of restricted, masked and never", column)
-			}
-			t.class[column] = group.class
-		}
-	}
-	for _, column := range c.file.Noise {
-		t.noise[column] = true
-	}
-	for _, column := range f.Noise {
-		t.noise[column] = true
-	}
-	for _, column := range f.Enums {
-		t.enums[column] = true
-	}
-	for i, column := range t.key {
-		if t.class[column] >= classMasked {
-			return c.fail([]any{"key", i}, "%s is masked: it cannot be the key, which every entry shows", column)
-		}
-	}
-	return nil
-}
-
-func (c *tableCompiler) references() error {
-	c.t.refs = map[string]*refRule{}
-	for _, column := range slices.Sorted(maps.Keys(c.f.References)) {
-		ref := c.f.References[column]
-		if ref == nil || ref.Table == "" {
-			return c.fail([]any{"references", column}, "a reference needs a table, like %s: {label: Case Type, table: config.field_values}", column)
-		}
-		to, err := c.find(ref.Table, "tables", c.t.name, "references", column, "table")
-		if err != nil {
+	for _, t := range c.rules.order {
+		tc := &tableCompiler{compiler: c, t: t, f: f.Tables[t.name]}
+		if err := tc.compile(); err != nil {
 			return err
 		}
-		if keys := c.file.Tables[ref.Table]; len(keys.Key) > 1 {
-			return c.fail([]any{"references", column}, "%s has a key of %d columns: one column cannot refer to it", ref.Table, len(keys.Key))
+	}
+	if err := c.usersTable(); err != nil {
+		return err
+	}
+	if err := c.definitionsTable(); err != nil {
+		return err
+	}
+	if err := c.recordTypes(); err != nil {
+		return err
+	}
+	for _, t := range c.rules.order {
+		if err := c.checkNames(t); err != nil {
+			return err
 		}
-		c.t.refs[column] = &refRule{label: ref.Label, t: to}
+	}
+	if err := c.ownersLeadToRecords(); err != nil {
+		return err
+	}
+	c.directories()
+	return nil
+}
+
+func (c *compiler) recordTypes() error {
+	var records []string
+	for _, t := range c.rules.order {
+		if t.record != nil {
+			records = append(records, t.name)
+		}
+	}
+	for _, word := range slices.Sorted(maps.Keys(c.file.RecordTypes)) {
+		if name := c.file.RecordTypes[word]; !slices.Contains(records, name) {
+			return c.src.fail([]any{"record_types", word}, "%s is not a table with a record%s", name, didYouMean(name, records))
+		}
 	}
 	return nil
 }
 
-func (c *tableCompiler) owners(key string, list []fileOwner) ([]ownerRule, error) {
-	rules := make([]ownerRule, len(list))
-	for i, o := range list {
-		path := []any{key, i}
-		switch {
-		case o.Column != "" && o.Table != "" && o.Type == "" && o.ID == "" && o.Tables == nil:
-			to, err := c.find(o.Table, "tables", c.t.name, key, i, "table")
-			if err != nil {
-				return nil, err
-			}
-			rules[i] = ownerRule{column: o.Column, to: to}
-		case o.Type != "" && o.ID != "" && o.Column == "" && o.Table == "":
-			rules[i] = ownerRule{column: o.ID, typ: o.Type, tables: map[string]*table{}}
-			words := maps.Clone(c.file.RecordTypes)
-			if words == nil {
-				words = map[string]string{}
-			}
-			maps.Copy(words, o.Tables)
-			if len(words) == 0 {
-				return nil, c.fail(path, "tables is missing: which table each value of %s stands for (or write record_types at the top)", o.Type)
-			}
-			for _, word := range slices.Sorted(maps.Keys(words)) {
-				name := words[word]
-				to, err := c.find(name, "tables", c.t.name, key, i, "tables", word)
-				if err != nil {
-					return nil, err
-				}
-				rules[i].tables[word] = to
-			}
-		default:
-			return nil, c.fail(path, "write {column: case_id, table: cases.cases}, or {type: notable_type, id: notable_id, tables: {...}}")
-		}
-		for to := range rules[i].targets {
-			if keys := c.file.Tables[to.name]; keys != nil && len(keys.Key) > 1 {
-				return nil, c.fail(path, "%s has a key of %d columns: one column cannot lead to it", to.name, len(keys.Key))
-			}
-		}
+func (c *compiler) names() []string { return slices.Sorted(maps.Keys(c.rules.tables)) }
+
+// find gives a table that the file names elsewhere.
+func (c *compiler) find(name string, path ...any) (*table, error) {
+	if t := c.rules.tables[name]; t != nil {
+		return t, nil
 	}
-	return rules, nil
+	return nil, c.src.fail(path, "table %q is not in this mapping%s", name, didYouMean(name, c.names()))
 }
 
-func (c *tableCompiler) template(text string, path ...any) (*template, error) {
-	if text == "" {
-		return nil, nil
-	}
-	t, err := parseTemplate(text)
-	if err != nil {
-		return nil, c.fail(path, "%q: %s", text, err)
-	}
-	return t, nil
-}
-
-func (c *tableCompiler) words() error {
-	w, f := &c.t.words, c.f.Words
-	thing := c.t.resource
-	if c.t.section != "" {
-		thing = c.t.section
-	}
-	if f == nil {
-		f = &fileWords{}
-	}
-	for _, word := range []struct {
-		key, text, standard string
-		to                  **template
-	}{
-		{"create", f.Create, thing + ": created", &w.create},
-		{"update", f.Update, thing + ": updated", &w.update},
-		{"delete", f.Delete, thing + ": deleted permanently", &w.delete},
-		{"soft_delete", f.SoftDelete, thing + ": deleted", &w.softDelete},
-		{"restore", f.Restore, thing + ": restored", &w.restore},
-	} {
-		text := word.text
-		if text == "" {
-			text = strings.NewReplacer("{", "(", "}", ")").Replace(word.standard)
-		}
-		t, err := c.template(text, "words", word.key)
-		if err != nil {
-			return err
-		}
-		for a := range t.atoms {
-			if a.which != 0 {
-				return c.fail([]any{"words", word.key}, "{old} and {new} stand for the column of an update_of; name the column here")
-			}
-		}
-		*word.to = t
-	}
-	var err error
-	if w.createWhen, err = c.when("create_when", f.CreateWhen); err != nil {
-		return err
-	}
-	w.updateOf, err = c.when("update_of", f.UpdateOf)
-	return err
-}
-
-func (c *tableCompiler) when(key string, items yaml.MapSlice) ([]whenRule, error) {
-	var rules []whenRule
-	for name, value := range mapItems(items) {
-		text, ok := value.(string)
+func (c *compiler) context() error {
+	for _, item := range c.file.Context {
+		variable, ok := item.Key.(string)
 		if !ok {
-			return nil, c.fail([]any{"words", key, name}, "behind %s stand the words", name)
+			return c.src.fail([]any{"context", fmt.Sprint(item.Key)}, "a session variable is a text like audit.user_id")
 		}
-		say, err := c.template(text, "words", key, name)
-		if err != nil {
-			return nil, err
+		if !slices.Contains(stampVariables, variable) {
+			return c.src.fail([]any{"context", variable}, "%s is not a variable that the stamp carries (%s)%s", variable, strings.Join(stampVariables, ", "), didYouMean(variable, stampVariables))
 		}
-		column, equals, valued := strings.Cut(name, "=")
-		if key == "create_when" && !valued {
-			return nil, c.fail([]any{"words", key, name}, "create_when needs a value, like direction=inbound")
+		path, ok := item.Value.(string)
+		if item.Value != nil && !ok {
+			return c.src.fail([]any{"context", variable}, "behind %s stands nothing, or the path of the user in its JSON, like sub", variable)
 		}
-		rules = append(rules, whenRule{column: column, value: equals, any: !valued, say: say})
+		c.rules.context = append(c.rules.context, contextRule{variable, path})
 	}
-	return rules, nil
-}
-
-func (c *tableCompiler) softAndCustom() error {
-	for i, s := range c.t.soft {
-		if s.Column == "" {
-			return c.fail([]any{"soft_delete", i}, "column is missing: the one whose value means deleted")
-		}
-	}
-	if custom := c.t.custom; custom != nil && custom.Column == "" {
-		return c.fail([]any{"custom_fields"}, "column is missing: the jsonb column with the custom fields")
+	if len(c.rules.context) == 0 {
+		c.rules.context = []contextRule{{variable: "audit.user_id"}}
 	}
 	return nil
 }
 
-func (c *tableCompiler) systemRules() error {
-	for i, s := range c.f.System {
-		path := []any{"system", i}
-		for _, on := range s.On {
-			if !slices.Contains([]string{"create", "update", "delete"}, on) {
-				return c.fail(path, "on lists create, update or delete, not %q", on)
+func (c *compiler) usersTable() error {
+	u := c.file.Users
+	if u == nil {
+		return nil
+	}
+	t, err := c.find(u.Table, "users", "table")
+	if err != nil {
+		return err
+	}
+	if u.ID == "" {
+		u.ID = "id"
+	}
+	if len(t.key) != 1 || t.key[0] != u.ID {
+		return c.src.fail([]any{"users", "id"}, "the key of %s is (%s), so users cannot be found by %s", t.name, strings.Join(t.key, ", "), u.ID)
+	}
+	for _, column := range []string{u.Email, u.Name, u.Kind} {
+		if t.class[column] >= classMasked {
+			return c.src.fail([]any{"users"}, "%s of %s is masked: it cannot say who a user is", column, t.name)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(u.Initiators)) {
+		initiator := u.Initiators[kind]
+		switch initiator {
+		case ledger.InitiatorUser, ledger.InitiatorApplication, ledger.InitiatorSystem:
+		default:
+			return c.src.fail([]any{"users", "initiators", kind}, "an initiator is user, application or system, not %q", initiator)
+		}
+	}
+	t.names(u.Email, u.Name, u.Kind)
+	c.rules.users = &usersRule{t: t, initiators: u.Initiators}
+	return nil
+}
+
+func (c *compiler) definitionsTable() error {
+	d := c.file.CustomFields
+	if d == nil {
+		return nil
+	}
+	t, err := c.find(d.Table, "custom_fields", "table")
+	if err != nil {
+		return err
+	}
+	rule := &definitionsRule{t: t}
+	want := []string{d.Tenant, d.RecordType, d.Key}
+	for i, column := range t.key {
+		at := slices.Index(want, column)
+		if at < 0 || column == "" || len(t.key) != 3 {
+			return c.src.fail([]any{"custom_fields"}, "the key of %s must be tenant, record_type and key; it is (%s)", t.name, strings.Join(t.key, ", "))
+		}
+		rule.key[i] = at
+	}
+	if d.Label == "" {
+		return c.src.fail([]any{"custom_fields"}, "label is missing: the column of %s that says what a field is called", t.name)
+	}
+	t.names(d.Label, d.Sensitive)
+	c.rules.definitions = rule
+	return nil
+}
+
+// ownersLeadToRecords: from every table that belongs to a record, each alternative ends at one.
+func (c *compiler) ownersLeadToRecords() error {
+	var ends func(t *table, seen map[*table]bool) bool
+	ends = func(t *table, seen map[*table]bool) bool {
+		if t.record != nil {
+			return true
+		}
+		if seen[t] {
+			return false
+		}
+		seen[t] = true
+		defer delete(seen, t)
+		for i := range t.owner {
+			for to := range t.owner[i].targets {
+				if ends(to, seen) {
+					return true
+				}
 			}
 		}
-		if s.Column == "" && (s.Value != "" || s.IsNull || s.Via != "") {
-			return c.fail(path, "value, is_null and via need a column")
-		}
-		if s.Column != "" && (s.Value == "") == !s.IsNull {
-			return c.fail(path, "a rule on %s needs either value or is_null: true", s.Column)
-		}
-		if len(s.On) == 0 && !s.NoUser && len(s.Only) == 0 && s.Column == "" {
-			return c.fail(path, "an empty rule would make every change of %s the system's", c.t.name)
-		}
-		rule := systemRule{fileSystem: s}
-		if s.Via != "" {
-			to, err := c.find(s.Via, "tables", c.t.name, "system", i, "via")
-			if err != nil {
-				return err
+		return false
+	}
+	for _, t := range c.rules.order {
+		for i, rules := range [][]ownerRule{t.owner, t.also} {
+			kind := [...]string{"owner", "also"}[i]
+			for i := range rules {
+				for to := range rules[i].targets {
+					if !ends(to, map[*table]bool{}) {
+						return c.src.fail([]any{"tables", t.name, kind, i}, "%s leads to %s, and from there no way leads to a record", rules[i].column, to.name)
+					}
+				}
 			}
-			rule.via = to
 		}
-		c.t.system = append(c.t.system, rule)
 	}
 	return nil
+}
+
+// directories decides which rows and columns the directory keeps: of rows that others look at, what their name, their
+// owner and their tenant need.
+func (c *compiler) directories() {
+	r := c.rules
+	var visit func(t *table)
+	visit = func(t *table) {
+		if t.target {
+			return
+		}
+		t.target = true
+		for _, ref := range t.refs {
+			if t.namesRef(ref) {
+				visit(ref.t)
+			}
+		}
+	}
+	for _, t := range r.order {
+		if t.record != nil {
+			visit(t)
+		}
+		if t.fate == FateOff || t.fate == FateExcluded || t.fate == FateLabels {
+			continue
+		}
+		for _, rules := range [][]ownerRule{t.owner, t.also} {
+			for i := range rules {
+				rules[i].targets(func(to *table) bool { visit(to); return true })
+			}
+		}
+		for _, ref := range t.refs {
+			visit(ref.t)
+		}
+	}
+	if r.users != nil {
+		visit(r.users.t)
+	}
+	if r.definitions != nil {
+		visit(r.definitions.t)
+	}
+	for _, t := range r.order {
+		if !t.target {
+			continue
+		}
+		t.dirAt = map[string]int{}
+		for _, column := range t.key {
+			t.keep(column)
+		}
+		t.ownName = true
+		for a := range t.called.atoms {
+			t.keep(a.col)
+		}
+		for a := range t.rowName.atoms {
+			t.keep(a.col)
+			if t.refs[a.col] != nil {
+				t.ownName = false
+
+			}
+		}
+		for i := range t.owner {
+			t.keep(t.owner[i].column)
+			t.keep(t.owner[i].typ)
+		}
+		t.keep(t.tenant)
+	}
+	for _, t := range r.order { // columns that other tables' templates and rules reach for
+		for _, tpl := range t.templates() {
+			for a := range tpl.atoms {
+				if ref := t.refs[a.col]; ref != nil {
+					ref.t.keep(a.other)
+					ref.t.names(a.other)
+				}
+			}
+		}
+		if ref := t.refs[t.tenant]; ref != nil {
+			ref.t.keep(t.tenantOf)
+			ref.t.names(t.tenantOf)
+		}
+		for _, s := range t.system {
+			if s.via != nil {
+				s.via.keep(s.Column)
+				s.via.names(s.Column)
+			}
+		}
+	}
+	if u := r.users; u != nil {
+		f := c.file.Users
+		u.email, u.name, u.kind = u.t.keep(f.Email), u.t.keep(f.Name), u.t.keep(f.Kind)
+	}
+	if d := r.definitions; d != nil {
+		d.label, d.sensitive = d.t.keep(c.file.CustomFields.Label), d.t.keep(c.file.CustomFields.Sensitive)
+	}
 }
 
 // checkNames: what a template shows must not be a secret, and a record's name must not need other rows.
@@ -405,61 +372,4 @@ func (c *compiler) nameLoop(t *table) error {
 		return c.src.fail([]any{"tables", t.name, "name"}, "the name of %s needs itself, by way of its references", t.name)
 	}
 	return nil
-}
-
-// columns collects every column that the file names, for a comparison with the database.
-func (c *tableCompiler) columns() {
-	t := c.t
-	seen := map[string]bool{}
-	add := func(columns ...string) {
-		for _, column := range columns {
-			if column != "" {
-				seen[column] = true
-			}
-		}
-	}
-	add(t.key...)
-	add(c.f.Masked...)
-	add(c.f.Never...)
-	add(c.f.Restricted...)
-	add(c.f.Noise...)
-	add(c.f.Enums...)
-	if t.fate != FateOff && t.fate != FateExcluded {
-		add(t.tenant)
-	}
-	for column := range c.f.References {
-		add(column)
-	}
-	for column := range c.f.Labels {
-		add(column)
-	}
-	for _, rules := range [][]ownerRule{t.owner, t.also} {
-		for i := range rules {
-			add(rules[i].column, rules[i].typ)
-		}
-	}
-	for _, tpl := range t.templates() {
-		for a := range tpl.atoms {
-			add(a.col)
-		}
-	}
-	for _, when := range [][]whenRule{t.words.createWhen, t.words.updateOf} {
-		for i := range when {
-			add(when[i].column)
-		}
-	}
-	for _, s := range t.soft {
-		add(s.Column, s.By)
-		add(s.UnlessChanged...)
-	}
-	for i := range t.system {
-		if t.system[i].via == nil {
-			add(t.system[i].Column)
-		}
-		add(t.system[i].Only...)
-	}
-	if t.custom != nil {
-		add(t.custom.Column)
-	}
-	t.columns = slices.Sorted(maps.Keys(seen))
 }

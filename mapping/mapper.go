@@ -148,7 +148,7 @@ func (m *Mapper) failed(tx *capture.Tx, err error) error {
 
 func (w *work) start(tx *capture.Tx) {
 	w.tx, w.commit = tx, ledger.LSN(tx.CommitLSN)
-	w.state = state{actor: unattributed}
+	w.state = state{actor: unattributed()}
 	w.entries = w.entries[:0]
 	clear(w.misses)
 }

@@ -1,10 +1,13 @@
 package mapping
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"casebook.example/audit/deploy/reference"
 )
@@ -182,6 +185,20 @@ func TestRowKey(t *testing.T) {
 			t.Errorf("RowKey(%q) = %q, want %q", values, got, want)
 		}
 	}
+}
+
+func TestAppendJSON(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")) + rapid.String().Draw(t, "text") + "\u2028\u2029<>&\"\\"
+		want, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(appendJSON(nil, s)); got != string(want) {
+			t.Fatalf("%q is written as %s, not as %s", s, got, want)
+		}
+	})
 }
 
 func TestJSONPath(t *testing.T) {
