@@ -277,3 +277,6 @@ func (c *Cluster) command(ctx context.Context, program string, args ...string) *
 	}
 	return cmd
 }
+
+// Program is the path of one of the client programs that come with the server: pg_dump, psql, pgbench, pg_recvlogical.
+func (c *Cluster) Program(name string) string { return filepath.Join(c.bin, name) }
