@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -84,9 +85,11 @@ func TestDemoInterrupted(t *testing.T) {
 	} else {
 		t.Fatalf("no ports in %q", line)
 	}
+	metrics := regexp.MustCompile(`http://\S+/metrics`).FindString(wait("The log answers"))
 	curl, query, verify := wait("curl -H"), wait(" query "), wait(" verify")
 	wait("Ctrl-C")
 	tryCurl(t, curl)
+	checkAlertMetrics(t, metrics)
 	var folder string
 	for _, line := range []string{query, verify} {
 		args := shellWords(line)
@@ -143,6 +146,31 @@ func tryCurl(t *testing.T, line string) {
 	}
 	if !strings.Contains(string(body), "J. Sullivan") {
 		t.Errorf("%s: nothing of that record in\n%s", line, body)
+	}
+}
+
+// checkAlertMetrics: an alert on a metric that does not exist never fires.
+func checkAlertMetrics(t *testing.T, url string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := os.ReadFile("../../deploy/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`casebook_audit_[a-z_]+`).FindAllString(string(rules), -1)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if !strings.Contains(string(body), "# TYPE "+name+" ") {
+			t.Errorf("deploy/alerts.yaml watches %s, which the daemon does not have", name)
+		}
 	}
 }
 

@@ -80,6 +80,10 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 		return nil
 	})
 	group.Go(func() error {
+		watchCoverage(groupCtx, d.cfg, d.rules.Tables(), coverageInterval, d.log.Named("coverage"), metrics)
+		return nil
+	})
+	group.Go(func() error {
 		defer stopStream()
 		return pipe.run(groupCtx, events)
 	})
