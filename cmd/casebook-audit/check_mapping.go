@@ -30,14 +30,19 @@ func (c *checker) checkPublication(cat *sourceCatalog) {
 		c.checkPublicationTables(cat, name, wanted)
 	}
 
-	var identity, identityMend, stamps, stampMend, foreign []string
+	var identity, identityMend, virtual, virtualMend, stamps, stampMend, foreign []string
 	for _, root := range wanted {
 		for _, rel := range root.tree() {
 			if rel.kind != "r" && rel.kind != "p" {
 				foreign = append(foreign, rel.name())
 				continue
 			}
-			if rel.identity != "f" {
+			if rel.virtual {
+				virtual = append(virtual, rel.name())
+				if rel.identity == "f" {
+					virtualMend = append(virtualMend, fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY DEFAULT;", rel.sql))
+				}
+			} else if rel.identity != "f" {
 				identity = append(identity, fmt.Sprintf("%s (%s)", rel.name(), rel.identityName()))
 				identityMend = append(identityMend, fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY FULL;", rel.sql))
 			}
@@ -49,6 +54,9 @@ func (c *checker) checkPublication(cat *sourceCatalog) {
 	}
 	c.addList(severityError, "source-identity", identity, "%s without REPLICA IDENTITY FULL",
 		"Old values are not in the write-ahead log: the log cannot say what a value was, nor to which record a deleted row belonged.", identityMend)
+	c.addList(severityError, "source-identity-virtual", virtual, "%s with a virtual generated column",
+		"Postgres refuses every update and delete of such a published table while its identity is FULL. Without FULL the log does not know old values.",
+		append(virtualMend, "Make the column STORED, or drop it; then casebook-audit setup source --apply."))
 	c.addList(severityError, "source-stamp-trigger", stamps, "%s without a working stamp trigger",
 		"Changes made there carry no user, or the user of the statement before.", stampMend)
 	c.addList(severityError, "source-partition-foreign", foreign, "%s as a foreign partition of a published table",
@@ -57,7 +65,7 @@ func (c *checker) checkPublication(cat *sourceCatalog) {
 }
 
 func (c *checker) checkPublicationOptions(cat *sourceCatalog, name string) {
-	pub := cat.publication
+	pub := &cat.publication
 	var missing []string
 	for _, operation := range []struct {
 		word string
@@ -71,6 +79,11 @@ func (c *checker) checkPublicationOptions(cat *sourceCatalog, name string) {
 		c.add(finding{severityError, "source-publication-operations", "the publication leaves out " + strings.Join(missing, ", "),
 			"Such changes never reach the log.",
 			fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", name), nil})
+	}
+	if pub.lacksGenerated(cat) {
+		c.add(finding{severityError, "source-publication-generated", "publish_generated_columns is off",
+			"The server refuses every update and delete of a published table that has a stored generated column: the application fails.",
+			fmt.Sprintf("ALTER PUBLICATION %s SET (publish_generated_columns = stored);", name), nil})
 	}
 	if !pub.viaRoot {
 		c.add(finding{severityError, "source-publication-root", "publish_via_partition_root is off",

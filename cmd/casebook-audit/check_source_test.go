@@ -95,6 +95,10 @@ func TestCheckSourceFindsWhatIsBroken(t *testing.T) {
 func (s *sourceTest) breakAndMend(t *testing.T, version int) {
 	role, pub := "audit_"+s.db.Name, s.cfg.Source.Publication
 	remake := "SELECT casebook_audit.cover('work.parent')"
+	options := "publish_via_partition_root = true"
+	if version >= 18 {
+		options += ", publish_generated_columns = stored"
+	}
 	cases := []struct {
 		name, broken, mended string
 		from                 int // version
@@ -109,13 +113,14 @@ func (s *sourceTest) breakAndMend(t *testing.T, version int) {
 		{"message function public", "GRANT EXECUTE ON FUNCTION " + emit(version, "text") + " TO PUBLIC", "REVOKE EXECUTE ON FUNCTION " + emit(version, "text") + " FROM PUBLIC", 0, "source-message-public"},
 		{"operations", "ALTER PUBLICATION " + pub + " SET (publish = 'insert, update, delete')", "ALTER PUBLICATION " + pub + " SET (publish = 'insert, update, delete, truncate')", 0, "source-publication-operations"},
 		{"via root", "ALTER PUBLICATION " + pub + " SET (publish_via_partition_root = false)", "ALTER PUBLICATION " + pub + " SET (publish_via_partition_root = true)", 0, "source-publication-root"},
+		{"generated columns", "ALTER PUBLICATION " + pub + " SET (publish_generated_columns = none)", "ALTER PUBLICATION " + pub + " SET (publish_generated_columns = stored)", 18, "source-publication-generated"},
 		{"table not published", "ALTER PUBLICATION " + pub + " DROP TABLE work.child", "ALTER PUBLICATION " + pub + " ADD TABLE work.child", 0, "source-publication-tables"},
 		{"row filter", "ALTER PUBLICATION " + pub + " DROP TABLE work.child; ALTER PUBLICATION " + pub + " ADD TABLE work.child WHERE (id > 1)", "", 15, "source-publication-filter"},
 		{"column list", "ALTER PUBLICATION " + pub + " DROP TABLE work.child; ALTER PUBLICATION " + pub + " ADD TABLE work.child (id)", "", 15, "source-publication-filter"},
 		{"published, not mapped", "ALTER PUBLICATION " + pub + " ADD TABLE work.noise", "ALTER PUBLICATION " + pub + " DROP TABLE work.noise", 0, "source-publication-unmapped"},
 		{"whole schema published", "CREATE SCHEMA empty; ALTER PUBLICATION " + pub + " ADD TABLES IN SCHEMA empty", "DROP SCHEMA empty", 15, "source-publication-wide"},
 		{"no publication", "DROP PUBLICATION " + pub, "", 0, "source-publication"},
-		{"all tables", "DROP PUBLICATION " + pub + "; CREATE PUBLICATION " + pub + " FOR ALL TABLES WITH (publish_via_partition_root = true)", "DROP PUBLICATION " + pub, 0, "source-publication-wide"},
+		{"all tables", "DROP PUBLICATION " + pub + "; CREATE PUBLICATION " + pub + " FOR ALL TABLES WITH (" + options + ")", "DROP PUBLICATION " + pub, 0, "source-publication-wide"},
 		{"identity of a leaf", "ALTER TABLE work.mail_2026_low REPLICA IDENTITY DEFAULT", "", 0, "source-identity"},
 		{"identity nothing", "ALTER TABLE work.parent REPLICA IDENTITY NOTHING", "", 0, "source-identity"},
 		{"trigger gone from a leaf", "DROP TRIGGER casebook_audit_stamp ON work.mail_2026_low", "", 0, "source-stamp-trigger"},

@@ -234,6 +234,15 @@ func (p *sourcePlan) published() []*relInfo {
 
 const publishOptions = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true"
 
+// publishOptions are the options of the publication. From 18 on a stored generated column must be published where the
+// identity is FULL: else the server refuses every UPDATE and DELETE of the table.
+func (c *sourceCatalog) publishOptions() string {
+	if c.version < 180000 {
+		return publishOptions
+	}
+	return publishOptions + ", publish_generated_columns = stored"
+}
+
 func (p *sourcePlan) planPublication() {
 	pub, name := p.cat.publication, quoteIdent(p.cfg.Source.Publication)
 	wanted := p.published()
@@ -249,16 +258,16 @@ func (p *sourcePlan) planPublication() {
 		if list != "" {
 			list = " FOR TABLE" + list + "\n "
 		}
-		p.add(why, fmt.Sprintf("CREATE PUBLICATION %s%s WITH (%s)", name, list, publishOptions))
+		p.add(why, fmt.Sprintf("CREATE PUBLICATION %s%s WITH (%s)", name, list, p.cat.publishOptions()))
 		return
 	}
 	if pub.allTables {
 		p.note("publication %s is FOR ALL TABLES: it publishes tables that the mapping does not know, and no list can be set. "+
 			"Drop it and run setup again, while the daemon is stopped.", p.cfg.Source.Publication)
 	}
-	if !pub.viaRoot || !pub.insert || !pub.update || !pub.delete || !pub.truncate {
-		p.add("The publication leaves operations out, or shows partitions by their own names",
-			fmt.Sprintf("ALTER PUBLICATION %s SET (%s)", name, publishOptions))
+	if !pub.viaRoot || !pub.insert || !pub.update || !pub.delete || !pub.truncate || pub.lacksGenerated(p.cat) {
+		p.add("The publication leaves operations or generated columns out, or shows partitions by their own names",
+			fmt.Sprintf("ALTER PUBLICATION %s SET (%s)", name, p.cat.publishOptions()))
 	}
 	if pub.allTables {
 		return
@@ -289,7 +298,11 @@ func (p *sourcePlan) planTables() {
 				p.note("%s is a partition that lives elsewhere: its rows are not in this server's log", r.name())
 				continue
 			}
-			if r.identity != "f" || r.stampFault() != "" || all {
+			if r.virtual {
+				p.note("%s has a virtual generated column: Postgres refuses updates of such a table with REPLICA IDENTITY FULL, so the log "+
+					"will not know its old values. Make the column STORED, or drop it.", r.name())
+			}
+			if r.identity == "f" == r.virtual || r.stampFault() != "" || all {
 				p.add(why, fmt.Sprintf("SELECT casebook_audit.cover(%s)", quoteLiteral(r.sql)))
 			}
 		}

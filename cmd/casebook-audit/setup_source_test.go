@@ -538,6 +538,35 @@ func TestEventTriggerCoversWhatIsMadeLater(t *testing.T) {
 	})
 }
 
+// On 18 generated columns make the server refuse updates of tables with REPLICA IDENTITY FULL, unless the publication has
+// them or, where they are virtual, in any case. The application must go on whatever it makes.
+func TestGeneratedColumns(t *testing.T) {
+	t.Parallel()
+	s := newSourceTest(t, newOwnServer(t, 18))
+	s.exec(t, `ALTER TABLE work.parent ADD twice text GENERATED ALWAYS AS (name || name) STORED;
+		ALTER TABLE work.kind ADD twice text GENERATED ALWAYS AS (name || name) VIRTUAL`)
+	s.setup(t)
+	if plan := s.plan(t); !plan.empty() || len(plan.notes) == 0 {
+		t.Errorf("the second run has %d steps and %d notes", len(plan.steps), len(plan.notes))
+	}
+	work := func(table string) {
+		t.Helper()
+		s.exec(t, fmt.Sprintf("INSERT INTO work.%[1]s VALUES (1, 'a'); UPDATE work.%[1]s SET name = 'b'; DELETE FROM work.%[1]s", table))
+	}
+	work("parent")
+	work("kind")
+	s.wantCodes(t, "source-identity-virtual")
+	s.exec(t, "ALTER TABLE work.kind DROP twice")
+	s.setup(t)
+	s.wantCodes(t)
+	s.exec(t, "ALTER TABLE work.kind ADD twice text GENERATED ALWAYS AS (name || name) VIRTUAL")
+	work("kind")
+	s.exec(t, "ALTER TABLE work.kind DROP twice; ALTER PUBLICATION "+s.cfg.Source.Publication+" SET (publish_generated_columns = none)")
+	s.setup(t)
+	work("parent")
+	work("kind")
+}
+
 // Whatever breaks in the event trigger, the application's DDL goes through, with a warning.
 func TestEventTriggerNeverFailsTheDDL(t *testing.T) {
 	t.Parallel()

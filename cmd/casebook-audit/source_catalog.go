@@ -50,6 +50,7 @@ type relInfo struct {
 	triggerType                int
 	inPublication              bool // by its own row in pg_publication_rel
 	filtered                   bool
+	virtual                    bool     // has a virtual generated column (18): FULL would make its updates fail
 	parentRel                  *relInfo // of a partition
 	children                   []*relInfo
 }
@@ -90,6 +91,11 @@ type publicationInfo struct {
 	tables                           []string // FOR TABLE, schema.name
 	ownerIsRole                      bool
 	generatedColumns                 bool // 18: they are published too
+}
+
+// lacksGenerated: see sourceCatalog.publishOptions.
+func (p *publicationInfo) lacksGenerated(c *sourceCatalog) bool {
+	return c.version >= 180000 && !p.generatedColumns
 }
 
 type functionInfo struct {
@@ -171,7 +177,8 @@ func (c *sourceCatalog) readTables(ctx context.Context, conn *pgx.Conn, publicat
 	  coalesce(r.oid IS NOT NULL AND has_schema_privilege(r.oid, n.oid, 'USAGE'), false),
 	  coalesce(r.oid IS NOT NULL AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE'), false),
 	  coalesce(t.tgenabled::text, ''), coalesce(t.tgtype, 0)::int, coalesce(substring(pg_get_triggerdef(t.oid) FROM 'FOR EACH .*$'), ''),
-	  pr.oid IS NOT NULL, coalesce(to_jsonb(pr) ->> 'prqual', to_jsonb(pr) ->> 'prattrs') IS NOT NULL
+	  pr.oid IS NOT NULL, coalesce(to_jsonb(pr) ->> 'prqual', to_jsonb(pr) ->> 'prattrs') IS NOT NULL,
+	  EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v')
 	FROM pg_class c
 	JOIN pg_namespace n ON n.oid = c.relnamespace
 	LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
@@ -193,7 +200,7 @@ func (c *sourceCatalog) readTables(ctx context.Context, conn *pgx.Conn, publicat
 		r := &relInfo{}
 		if err := rows.Scan(&r.oid, &r.parent, &r.schema, &r.table, &r.sql, &r.kind, &r.persistence, &r.identity, &r.partition,
 			&r.rls, &r.rows, &r.extension, &r.policy, &r.canSelect, &r.canUse, &r.canWrite, &r.triggerEnabled, &r.triggerType, &r.triggerDef,
-			&r.inPublication, &r.filtered); err != nil {
+			&r.inPublication, &r.filtered, &r.virtual); err != nil {
 			return err
 		}
 		c.rels[r.name()], byOID[r.oid] = r, r

@@ -24,6 +24,7 @@ BEGIN
     CROSS JOIN LATERAL (SELECT root.oid UNION SELECT t.relid FROM pg_partition_tree(root.oid) t) tree (oid)
     JOIN pg_class c ON c.oid = tree.oid AND c.relkind IN ('r', 'p')
     WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'casebook_audit_stamp')
+       OR c.relreplident = 'f' AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v')
   LOOP
     BEGIN
       PERFORM casebook_audit.cover(relation);
