@@ -23,6 +23,7 @@ func TestEveryVersion(t *testing.T) {
 	t.Run("day", func(t *testing.T) {
 		for _, version := range []int{14, 15, 16, 17, 18} {
 			t.Run(fmt.Sprintf("pg%d", version), func(t *testing.T) {
+				t.Parallel()
 				if !slices.Contains(cluster.Versions(), version) {
 					if os.Getenv("CI") == "true" {
 						t.Fatalf("Postgres %d is missing: run `make deps`", version)
