@@ -25,12 +25,7 @@ var checkSettings = map[string]string{
 // newOwnServer is a server of its own, with one database, for tests that change settings.
 func newOwnServer(t *testing.T, version int) *pgtest.DB {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs Postgres: not with -short")
-	}
-	if !slices.Contains(cluster.Versions(), version) {
-		t.Skipf("Postgres %d is missing: run `make deps`", version)
-	}
+	pgtest.Need(t, version)
 	server, err := cluster.Start(context.Background(), cluster.Options{Version: version, Settings: checkSettings})
 	if err != nil {
 		t.Fatal(err)

@@ -128,12 +128,7 @@ func each(t *testing.T, make func(testing.TB, int) *DB, test func(*testing.T, *D
 // where everything is to be tested, it fails it.
 func get(t testing.TB, version int) *server {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs Postgres: not with -short")
-	}
-	if !slices.Contains(cluster.Versions(), version) {
-		missing(t, fmt.Sprintf("Postgres %d is missing: run `make deps`", version))
-	}
+	Need(t, version)
 	servers.Lock()
 	if servers.byVersion == nil {
 		servers.byVersion = map[int]*server{}
@@ -156,8 +151,16 @@ func get(t testing.TB, version int) *server {
 	return s
 }
 
-func missing(t testing.TB, what string) {
+// Need is for tests that start a cluster of their own: without this version they skip by name, or fail with CI=true.
+func Need(t testing.TB, version int) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs Postgres: not with -short")
+	}
+	if slices.Contains(cluster.Versions(), version) {
+		return
+	}
+	what := fmt.Sprintf("Postgres %d is missing: run `make deps`", version)
 	if os.Getenv("CI") == "true" {
 		t.Fatal(what)
 	}
