@@ -35,8 +35,9 @@ func (p *demoPrinter) say(format string, args ...any) {
 	fmt.Fprintf(p.out, format+"\n", args...)
 }
 
-// perTransaction is how many entries of one transaction are shown; the batch of the night has 20,000.
-const perTransaction = 3
+// alike is how many entries in a row by one user with the same words are shown: the batch of the night has 20,000, and the
+// off-hours deletion 400 transactions of one.
+const alike = 3
 
 // tail prints entries as they arrive in the audit database, until ctx is done. It closes first at the first one.
 type tail struct {
@@ -44,8 +45,8 @@ type tail struct {
 	first chan struct{}
 
 	seq    atomic.Int64 // last entry that was printed or counted, -1: none; the others belong to run
-	commit string       // of the transaction that is being printed
-	count  int          // of its entries
+	act    string       // user and words of the entry before
+	count  int          // of entries like it
 }
 
 func newTail(print *demoPrinter) *tail {
@@ -55,7 +56,7 @@ func newTail(print *demoPrinter) *tail {
 }
 
 const tailQuery = `
-select seq, coalesce(commit_lsn::text, ''), to_char(committed_at, 'HH24:MI:SS'), coalesce(user_name, user_email, initiator, ''),
+select seq, to_char(committed_at, 'HH24:MI:SS'), coalesce(user_name, user_email, initiator, ''),
   concat_ws(' / ', application, record_name, case when sub_resource is null or sub_resource = resource then resource else concat_ws(' > ', resource, sub_resource) end),
   coalesce(summary, action, '')
 from audit.entry where kind in (1, 2) and seq > $1 order by seq limit $2`
@@ -93,14 +94,14 @@ func (t *tail) poll(ctx context.Context, conn *pgx.Conn) (n int, err error) {
 		return 0, err
 	}
 	var seq int64
-	var commit, at, who, where, what string
-	_, err = pgx.ForEachRow(rows, []any{&seq, &commit, &at, &who, &where, &what}, func() error {
+	var at, who, where, what string
+	_, err = pgx.ForEachRow(rows, []any{&seq, &at, &who, &where, &what}, func() error {
 		n++
-		if commit != t.commit {
+		if act := who + "\x00" + what; act != t.act {
 			t.more()
-			t.commit, t.count = commit, 0
+			t.act, t.count = act, 0
 		}
-		if t.count++; t.count <= perTransaction {
+		if t.count++; t.count <= alike {
 			t.print.say("  %6d  %s  %-24s %-62s %s", seq, at, cut(who, 24), cut(where, 62), cut(what, 60))
 		}
 		if t.seq.Swap(seq) < 0 {
@@ -123,10 +124,10 @@ func (t *tail) waitFor(ctx context.Context, seq int64) error {
 	return nil
 }
 
-// more closes the transaction that was printed.
+// more says how many entries like the last one were not shown.
 func (t *tail) more() {
-	if hidden := t.count - perTransaction; hidden > 0 {
-		t.print.say("  %6s  and %d more of this transaction", "", hidden)
+	if hidden := t.count - alike; hidden > 0 {
+		t.print.say("  %6s  and %d more like this", "", hidden)
 	}
 }
 
