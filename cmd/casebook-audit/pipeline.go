@@ -166,6 +166,7 @@ func (p *pipeline) append(ctx context.Context, b *batch) error {
 	records, users := p.mapper.TakeNames()
 	if b.stream {
 		p.inflightTo = capture.LSN(b.upto.EndLSN)
+		p.stream.Confirm(p.inflightTo)
 	}
 	done := make(chan error, 1)
 	p.inflight, p.writing = done, b
@@ -267,7 +268,10 @@ func (p *pipeline) huge(ctx context.Context, tx *capture.Tx) error {
 	p.open = t
 	defer func() { p.open = nil }()
 
-	spill := func(rows []mapping.StoredRow) error { return t.Directory(ctx, rows) }
+	spill := func(rows []mapping.StoredRow) error {
+		records, users := p.mapper.TakeNames()
+		return errors.Join(t.Directory(ctx, rows), t.Names(ctx, records, users))
+	}
 	part := make([]*ledger.Entry, 0, batchRows)
 	write := func() error {
 		err := t.Entries(ctx, part)
