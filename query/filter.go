@@ -51,7 +51,7 @@ func parameters(values url.Values, known ...string) (map[string]string, []parame
 			errs = append(errs, parameterError{printable(name), "there is no such parameter; known are " + strings.Join(known, ", ")})
 		case len(list) > 1:
 			errs = append(errs, parameterError{name, "given more than once"})
-		case !utf8.ValidString(list[0]) || strings.ContainsFunc(list[0], unicode.IsControl):
+		case !plainText(list[0]):
 			errs = append(errs, parameterError{name, "holds control characters or is not UTF-8"})
 		case utf8.RuneCountInString(list[0]) > maxValue:
 			errs = append(errs, parameterError{name, fmt.Sprintf("longer than %d characters", maxValue)})
@@ -61,6 +61,10 @@ func parameters(values url.Values, known ...string) (map[string]string, []parame
 	}
 	slices.SortFunc(errs, func(a, b parameterError) int { return strings.Compare(a.Parameter, b.Parameter) })
 	return got, errs
+}
+
+func plainText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func printable(s string) string {

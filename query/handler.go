@@ -37,7 +37,7 @@ type Access struct {
 	Endpoint string // entries, entry, export
 	Caller   string // name of the token; "" when refused for want of one
 	Tenants  []string
-	Query    string // the parameters as they came, cut to 2,000 characters
+	Query    string // the parameters as they came, cut to 2,000 bytes; always text that Postgres stores
 	Refused  string // why; "" when it was answered
 }
 
@@ -110,7 +110,7 @@ func (h *handler) endpoint(name string, logged bool, serve func(http.ResponseWri
 // admit lets known callers in and records the access, before anything is read.
 func (h *handler) admit(w http.ResponseWriter, r *http.Request, name string, logged bool, serve func(http.ResponseWriter, *request) error) error {
 	caller, ok := h.Tokens.caller(r)
-	access := Access{Endpoint: name, Query: cut(r.URL.RawQuery, maxAccessText)}
+	access := Access{Endpoint: name, Query: storable(r.URL.RawQuery)}
 	var refused *problem
 	switch {
 	case !ok:
@@ -233,9 +233,12 @@ func writeJSON(w http.ResponseWriter, v any) error {
 	return enc.Encode(v)
 }
 
-func cut(s string, n int) string {
-	if len(s) > n {
-		return strings.ToValidUTF8(s[:n], "")
+// storable makes text of what a client sent. Bytes that are not UTF-8 pass net/http, and Postgres refuses them: an access
+// that cannot be stored would stop the chain, and it takes no token to send one.
+func storable(s string) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	if len(s) > maxAccessText {
+		s = strings.ToValidUTF8(s[:maxAccessText], "")
 	}
 	return s
 }

@@ -71,6 +71,8 @@ func parseTokens(path string, text []byte) (*Tokens, error) {
 		switch {
 		case strings.TrimSpace(e.Name) == "":
 			return nil, fmt.Errorf("tokens file %s: entry %d has no name", path, i+1)
+		case !plainText(e.Name):
+			return nil, fmt.Errorf("tokens file %s: the name of entry %d holds control characters or is not UTF-8", path, i+1)
 		case err != nil || len(sum) != sha256.Size:
 			return nil, fmt.Errorf("tokens file %s: sha256 of %q is not 64 hexadecimal digits: printf %%s \"$TOKEN\" | sha256sum", path, e.Name)
 		case len(e.Tenants) == 0:
@@ -79,8 +81,8 @@ func parseTokens(path string, text []byte) (*Tokens, error) {
 			return nil, fmt.Errorf("tokens file %s: %q has \"*\" beside other tenants: which is meant?", path, e.Name)
 		}
 		for _, tenant := range e.Tenants {
-			if tenant == "" || strings.ContainsAny(tenant, ",") {
-				return nil, fmt.Errorf("tokens file %s: %q has a tenant that is empty or holds a comma", path, e.Name)
+			if tenant == "" || strings.Contains(tenant, ",") || !plainText(tenant) {
+				return nil, fmt.Errorf("tokens file %s: %q has a tenant that is empty or holds a comma or a control character", path, e.Name)
 			}
 		}
 		t := token{sum: [sha256.Size]byte(sum), caller: Caller{Name: e.Name, Tenants: e.Tenants}}
