@@ -18,6 +18,7 @@ type drain struct {
 	client    time.Duration // our daemon; 0 where there is none
 	backend   time.Duration // of the database that stores
 	peak      int64         // memory of our daemon, bytes
+	commits   int           // transactions of the audit database
 }
 
 const drainTimeout = 3 * time.Minute
@@ -74,7 +75,7 @@ func (w *world) toCopy(ctx context.Context, end ledger.LSN) (drain, error) {
 }
 
 // toLog lets our daemon store the backlog: durable, chained and indexed when audit.position is past it.
-func (w *world) toLog(ctx context.Context, end ledger.LSN) (drain, error) {
+func (w *world) toLog(ctx context.Context, from, end ledger.LSN) (drain, error) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	p, err := w.startDaemon(ctx)
@@ -100,7 +101,12 @@ func (w *world) toLog(ctx context.Context, end ledger.LSN) (drain, error) {
 	for _, pid := range backends {
 		d.backend += cpuTime(pid)
 	}
-	return d, p.stop()
+	if err := p.stop(); err != nil {
+		return drain{}, err
+	}
+	// The entries of one commit share the time of their recording.
+	err = w.atLog.QueryRow(ctx, `select count(distinct recorded_us) from audit.entry where kind = 4 and commit_lsn > $1::pg_lsn`, from.String()).Scan(&d.commits)
+	return d, err
 }
 
 // stored waits until the log is past end.
@@ -159,7 +165,7 @@ func (w *world) sameRows(ctx context.Context, from, end ledger.LSN, rows int) er
 	if changes != rows {
 		return fmt.Errorf("the log has %d row changes of a backlog of %d", changes, rows)
 	}
-	const digest = `select string_agg(n::text, ' ') from (
+	const digest = `select sum(n)::text from (
 		select sum(hashtextextended(id::text || updated_at::text, 0)) n from content.notes
 		union all select sum(hashtextextended(id::text || updated_at::text, 0)) from services.service_enrollments
 		union all select sum(hashtextextended(id::text || updated_at::text, 0)) from tasks.tasks

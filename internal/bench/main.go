@@ -107,15 +107,10 @@ func (b *bench) run(ctx context.Context) (err error) {
 func (b *bench) drainAll(ctx context.Context, w *world, r *results, backlog, round int) error {
 	size := backlogs[backlog]
 	b.say("writing %d row changes in transactions of %d", r.rows, size)
-	from, err := w.mark(ctx) // what was left of the last round ends here
-	if err != nil {
-		return err
-	}
 	start, err := w.here(ctx)
 	if err != nil {
 		return err
 	}
-	_ = from
 	end, err := w.work(ctx, r.rows, size)
 	if err != nil {
 		return err
@@ -125,7 +120,7 @@ func (b *bench) drainAll(ctx context.Context, w *world, r *results, backlog, rou
 		d, err := [...]func(*world, context.Context) (drain, error){
 			func(w *world, ctx context.Context) (drain, error) { return w.toNowhere(ctx, end) },
 			func(w *world, ctx context.Context) (drain, error) { return w.toCopy(ctx, end) },
-			func(w *world, ctx context.Context) (drain, error) { return w.toLog(ctx, end) },
+			func(w *world, ctx context.Context) (drain, error) { return w.toLog(ctx, start, end) },
 		}[c](w, ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", consumers[c].title, err)

@@ -102,6 +102,7 @@ func (r *results) printDrains(t io.Writer) {
 		}
 		fmt.Fprintln(t)
 	}
+	r.printBundles(t)
 	fmt.Fprintf(t, "\nProcessor time, microseconds a row\t\n")
 	for _, part := range []struct {
 		title    string
@@ -124,6 +125,19 @@ func (r *results) printDrains(t io.Writer) {
 		}
 		fmt.Fprintln(t)
 	}
+}
+
+// printBundles tells how well our daemon bundles, for each backlog.
+func (r *results) printBundles(t io.Writer) {
+	fmt.Fprint(t, "casebook-audit: rows a commit")
+	for i := range backlogs {
+		commits := 0
+		for _, d := range r.drains[i][ours] {
+			commits += d.commits
+		}
+		fmt.Fprintf(t, "\t%d", r.rows*len(r.drains[i][ours])/max(1, commits))
+	}
+	fmt.Fprintln(t)
 }
 
 func (r *results) printLatency(t io.Writer) {
