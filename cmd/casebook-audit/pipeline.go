@@ -166,7 +166,6 @@ func (p *pipeline) append(ctx context.Context, b *batch) error {
 	records, users := p.mapper.TakeNames()
 	if b.stream {
 		p.inflightTo = capture.LSN(b.upto.EndLSN)
-		p.stream.Confirm(p.inflightTo)
 	}
 	done := make(chan error, 1)
 	p.inflight, p.writing = done, b
