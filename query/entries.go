@@ -18,7 +18,7 @@ type List struct {
 }
 
 func (h *handler) entries(w http.ResponseWriter, r *request) error {
-	p, errs := parameters(r.URL.Query(), append([]string{"limit", "cursor"}, filterParameters...)...)
+	p, errs := parameters(r.URL.RawQuery, append([]string{"limit", "cursor"}, filterParameters...)...)
 	f, more := ParseFilter(p)
 	errs = append(errs, more...)
 	page, more := f.parsePage(p)
@@ -54,16 +54,26 @@ func ListEntries(ctx context.Context, conn *pgx.Conn, chain string, caller *Call
 	return list, err
 }
 
+// maxPageBytes ends a page early: a thousand entries of long texts must not fill the memory.
+const maxPageBytes = 16 << 20
+
+var errPageFull = errors.New("the page is full")
+
 // listEntries asks for one entry more than the page holds, to know whether there is a next one.
 func listEntries(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page) (*List, error) {
 	list := &List{Entries: []*Entry{}}
-	want := page.Limit
+	want, bytes := page.Limit, 0
 	page.Limit++
 	err := eachEntry(ctx, tx, s, f, page, func(e *Entry) error {
+		if bytes += e.size; bytes > maxPageBytes && len(list.Entries) > 0 {
+			want = len(list.Entries)
+			list.Entries = append(list.Entries, nil)
+			return errPageFull
+		}
 		list.Entries = append(list.Entries, e)
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errPageFull) {
 		return nil, err
 	}
 	if len(list.Entries) > want {
@@ -87,6 +97,8 @@ func eachEntry(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page, fn 
 		return err
 	}
 	sql, args := f.statement(s, records, users, page)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		return err
@@ -94,10 +106,11 @@ func eachEntry(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page, fn 
 	defer rows.Close()
 	for rows.Next() {
 		e, err := scanEntry(rows)
-		if err != nil {
-			return err
+		if err == nil {
+			err = fn(e)
 		}
-		if err := fn(e); err != nil {
+		if err != nil {
+			cancel() // or Close would read millions of rows that nobody wants
 			return err
 		}
 	}
@@ -106,7 +119,7 @@ func eachEntry(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page, fn 
 
 // entry gives one entry by its number. One that the caller may not see is one that is not there.
 func (h *handler) entry(w http.ResponseWriter, r *request) error {
-	if _, errs := parameters(r.URL.Query()); len(errs) > 0 {
+	if _, errs := parameters(r.URL.RawQuery); len(errs) > 0 {
 		return wrongParameters(errs)
 	}
 	seq, err := strconv.ParseInt(r.PathValue("seq"), 10, 64)

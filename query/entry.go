@@ -35,6 +35,7 @@ type Entry struct {
 	LeafHash    string    `json:"leaf_hash"`
 
 	place Place
+	size  int // bytes of the variable fields, about
 }
 
 // Record is a record that lists an entry, by its name as of the change.
@@ -163,6 +164,11 @@ func scanEntry(rows pgx.Rows) (*Entry, error) {
 		}
 		if xid != nil {
 			e.Position.XID = *xid
+		}
+	}
+	for i := range vals {
+		if vals[i] != nil {
+			e.size += len(*vals[i])
 		}
 	}
 	e.fields(paths, types, states, vals)

@@ -1,9 +1,9 @@
 package query
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
-	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -91,9 +91,10 @@ func (s *summing) Write(p []byte) (int, error) {
 }
 
 func ndjsonWriter(w io.Writer) (func(*Entry) error, func() error) {
-	enc := json.NewEncoder(w)
+	out := bufio.NewWriterSize(w, 64<<10)
+	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	return func(e *Entry) error { return enc.Encode(e) }, func() error { return nil }
+	return func(e *Entry) error { return enc.Encode(e) }, out.Flush
 }
 
 // csvHeader names the columns of a CSV export.
@@ -103,16 +104,30 @@ var csvHeader = []string{
 	"client_addr", "commit_lsn", "ordinal", "xid", "leaf_hash",
 }
 
+// csvWriter writes RFC 4180 with CRLF. encoding/csv with CRLF changes line breaks inside of cells, and an export is to
+// hold what the log holds.
 func csvWriter(w io.Writer) (func(*Entry) error, func() error) {
-	out := csv.NewWriter(w)
-	out.UseCRLF = true
+	out := bufio.NewWriterSize(w, 64<<10)
+	row := func(cells []string) error {
+		for i, cell := range cells {
+			if i > 0 {
+				out.WriteByte(',') // an error stays with the writer until the row's end
+			}
+			if strings.ContainsAny(cell, "\",\r\n") || strings.TrimSpace(cell) != cell {
+				cell = `"` + strings.ReplaceAll(cell, `"`, `""`) + `"`
+			}
+			out.WriteString(cell)
+		}
+		_, err := out.WriteString("\r\n")
+		return err
+	}
 	begun := false
 	header := func() error {
 		if begun {
 			return nil
 		}
 		begun = true
-		return out.Write(csvHeader)
+		return row(csvHeader)
 	}
 	return func(e *Entry) error {
 			if err := header(); err != nil {
@@ -122,13 +137,12 @@ func csvWriter(w io.Writer) (func(*Entry) error, func() error) {
 			if err != nil {
 				return err
 			}
-			return out.Write(cells)
+			return row(cells)
 		}, func() error {
 			if err := header(); err != nil { // also of an empty export
 				return err
 			}
-			out.Flush()
-			return out.Error()
+			return out.Flush()
 		}
 }
 
@@ -174,7 +188,7 @@ func harmless(cell string) string {
 // export streams a file. When something fails on the way the connection is cut, so that no client takes a part for the
 // whole.
 func (h *handler) export(w http.ResponseWriter, r *request) error {
-	p, errs := parameters(r.URL.Query(), append([]string{"format"}, filterParameters...)...)
+	p, errs := parameters(r.URL.RawQuery, append([]string{"format"}, filterParameters...)...)
 	f, more := ParseFilter(p)
 	errs = append(errs, more...)
 	format := Format(p["format"])
@@ -187,6 +201,13 @@ func (h *handler) export(w http.ResponseWriter, r *request) error {
 	}
 	if len(errs) > 0 {
 		return wrongParameters(errs)
+	}
+	select {
+	case h.exports <- struct{}{}:
+		defer func() { <-h.exports }()
+	default:
+		w.Header().Set("Retry-After", "30")
+		return newProblem(http.StatusServiceUnavailable, "as many exports are running as may run at once; try again later")
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Disposition", `attachment; filename="audit-log-`+time.Now().UTC().Format("20060102-150405")+"."+string(format)+`"`)

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -41,14 +43,19 @@ type Filter struct {
 // filterParameters are those that pages and exports share.
 var filterParameters = []string{"application", "record", "record_id", "from", "to", "user", "action", "resource", "initiator", "order"}
 
-// parameters reads a query string strictly: each parameter is known, given once, valid text and not absurdly long.
-func parameters(values url.Values, known ...string) (map[string]string, []parameterError) {
+// parameters reads a query string strictly: each parameter is known, given once, valid text and not absurdly long. What
+// cannot be read is refused, never dropped: that would answer another question.
+func parameters(query string, known ...string) (map[string]string, []parameterError) {
 	got := map[string]string{}
 	var errs []parameterError
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		errs = append(errs, parameterError{"", "the query string holds a semicolon or a % without two hexadecimal digits: write them as %3B and %25"})
+	}
 	for name, list := range values {
 		switch {
 		case !slices.Contains(known, name):
-			errs = append(errs, parameterError{printable(name), "there is no such parameter; known are " + strings.Join(known, ", ")})
+			errs = append(errs, parameterError{printable(name), "there is no such parameter; " + knownParameters(known)})
 		case len(list) > 1:
 			errs = append(errs, parameterError{name, "given more than once"})
 		case !plainText(list[0]):
@@ -61,6 +68,13 @@ func parameters(values url.Values, known ...string) (map[string]string, []parame
 	}
 	slices.SortFunc(errs, func(a, b parameterError) int { return strings.Compare(a.Parameter, b.Parameter) })
 	return got, errs
+}
+
+func knownParameters(known []string) string {
+	if len(known) == 0 {
+		return "this endpoint takes none"
+	}
+	return "known are " + strings.Join(known, ", ")
 }
 
 func plainText(s string) bool {
@@ -139,6 +153,12 @@ type Place struct {
 	Seq         uint64 `json:"s"`
 }
 
+// The years 1 to 9999 in microseconds: what a cursor of ours may hold, and Postgres can compare.
+var (
+	firstMoment = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+	lastMoment  = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+)
+
 // cursor is a Place on its way to the client and back. It belongs to one filter.
 type cursor struct {
 	Version int `json:"v"`
@@ -147,13 +167,16 @@ type cursor struct {
 }
 
 func (f Filter) digest() string {
-	text, _ := json.Marshal(f) // strings, times and a bool
-	sum := sha256.Sum256(text)
+	text := fmt.Sprintf("%q", []string{
+		f.Application, f.Record, f.RecordID, f.User, f.Action, f.Resource, f.Initiator,
+		f.From.UTC().String(), f.To.UTC().String(), strconv.FormatBool(f.Oldest),
+	})
+	sum := sha256.Sum256([]byte(text))
 	return base64.RawURLEncoding.EncodeToString(sum[:9])
 }
 
 func (f Filter) cursor(p Place) string {
-	text, _ := json.Marshal(cursor{1, p, f.digest()})
+	text, _ := json.Marshal(cursor{1, p, f.digest()}) // numbers and a string
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
@@ -175,7 +198,7 @@ func (f Filter) parsePage(p map[string]string) (Page, []parameterError) {
 			err = json.Unmarshal(raw, &c)
 		}
 		switch {
-		case err != nil || c.Version != 1:
+		case err != nil || c.Version != 1 || c.CommittedAt < firstMoment || c.CommittedAt > lastMoment || c.Seq > math.MaxInt64:
 			errs = append(errs, parameterError{"cursor", "is not one that this endpoint gave"})
 		case c.Filter != f.digest():
 			errs = append(errs, parameterError{"cursor", "belongs to a query with other filters: begin again without it"})
@@ -297,7 +320,7 @@ func (f Filter) recordIDs(ctx context.Context, tx pgx.Tx, s scope) ([]string, er
 	if s.tenants != nil {
 		where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
 	}
-	return strs(ctx, tx, "SELECT DISTINCT record_id FROM audit.record_name WHERE "+where+" LIMIT 1000", b.args)
+	return named(ctx, tx, ErrManyRecords, "SELECT DISTINCT record_id FROM audit.record_name WHERE "+where, b)
 }
 
 // userIDs gives the users that f means, by id or by any address that a user ever had.
@@ -310,7 +333,23 @@ func (f Filter) userIDs(ctx context.Context, tx pgx.Tx, s scope) ([]string, erro
 	if s.tenants != nil {
 		where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
 	}
-	return strs(ctx, tx, "SELECT DISTINCT user_id FROM audit.user_name WHERE "+where+" LIMIT 1000", b.args)
+	return named(ctx, tx, ErrManyUsers, "SELECT DISTINCT user_id FROM audit.user_name WHERE "+where, b)
+}
+
+// A name that stands for more than maxNamed records or users is refused: a part of them would look like all.
+const maxNamed = 1000
+
+var (
+	ErrManyRecords = errors.New("more than 1000 records have that name: name the application too, or give the record's id")
+	ErrManyUsers   = errors.New("more than 1000 users have that address: give the user's id")
+)
+
+func named(ctx context.Context, tx pgx.Tx, many error, sql string, b *builder) ([]string, error) {
+	list, err := strs(ctx, tx, sql+" LIMIT "+b.arg(maxNamed+1), b.args)
+	if err == nil && len(list) > maxNamed {
+		return nil, many
+	}
+	return list, err
 }
 
 func strs(ctx context.Context, tx pgx.Tx, sql string, args []any) ([]string, error) {

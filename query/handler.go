@@ -43,6 +43,7 @@ type Access struct {
 
 const (
 	queryTimeout  = 15 * time.Second // of a page
+	acquireWait   = 5 * time.Second  // for a connection of the pool
 	exportStall   = 60 * time.Second // how long a client of an export may take nothing
 	maxAccessText = 2000
 )
@@ -51,6 +52,7 @@ const (
 type handler struct {
 	Config
 	seconds *prometheus.HistogramVec
+	exports chan struct{} // one place for each export that runs: they never hold more than half of the pool
 }
 
 // request is one request of a known caller.
@@ -64,7 +66,7 @@ type request struct {
 func NewHandler(cfg Config) http.Handler {
 	h := &handler{Config: cfg, seconds: promauto.With(cfg.Reg).NewHistogramVec(prometheus.HistogramOpts{
 		Name: "query_seconds", Help: "Time to answer a request.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
-	}, []string{"endpoint", "code"})}
+	}, []string{"endpoint", "code"}), exports: make(chan struct{}, max(1, cfg.Pool.Config().MaxConns/2))}
 	mux := http.NewServeMux()
 	for _, e := range []struct {
 		pattern, name string
@@ -99,11 +101,22 @@ func (h *handler) endpoint(name string, logged bool, serve func(http.ResponseWri
 		} {
 			out.Header().Set(key, value)
 		}
-		err := h.admit(out, r, name, logged, serve)
-		if err != nil {
+		defer func() { // also when an answer is cut off
+			h.seconds.WithLabelValues(name, strconv.Itoa(out.status)).Observe(time.Since(start).Seconds())
+		}()
+		defer func() {
+			// What a panic carries may be a value of the log: it is not printed, only counted by its answer.
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				h.Log.Error("panic while answering", zap.String("endpoint", name), zap.String("type", fmt.Sprintf("%T", p)), zap.Stack("stack"))
+				h.answer(out, newProblem(http.StatusInternalServerError, "the request could not be answered"))
+			}
+		}()
+		if err := h.admit(out, r, name, logged, serve); err != nil {
 			h.fail(out, r, name, err)
 		}
-		h.seconds.WithLabelValues(name, strconv.Itoa(out.status)).Observe(time.Since(start).Seconds())
 	})
 }
 
@@ -140,17 +153,31 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, name string, log
 	return serve(w, &request{Request: r, caller: caller, name: name})
 }
 
+// errBusy: all connections of the pool are taken.
+var errBusy = errors.New("no free connection")
+
 // fail answers with a problem. What is not the caller's fault is logged, without any text of the query.
 func (h *handler) fail(w *recorder, r *http.Request, name string, err error) {
 	var p *problem
-	if !errors.As(err, &p) {
-		if r.Context().Err() != nil {
-			w.status = 499 // the client has gone
-			return
+	switch {
+	case errors.As(err, &p):
+	case errors.Is(err, ErrManyRecords):
+		p = wrongParameters([]parameterError{{"record", err.Error()}})
+	case errors.Is(err, ErrManyUsers):
+		p = wrongParameters([]parameterError{{"user", err.Error()}})
+	case r.Context().Err() != nil: // the client has gone
+		w.status = 499
+		if w.wrote {
+			panic(http.ErrAbortHandler)
 		}
+		return
+	default:
 		p = newProblem(http.StatusInternalServerError, "the log cannot be read right now")
 		var pgErr *pgconn.PgError
 		switch {
+		case errors.Is(err, errBusy):
+			p = newProblem(http.StatusServiceUnavailable, "too many requests are being answered; try again later")
+			w.Header().Set("Retry-After", "5")
 		case errors.As(err, &pgErr) && pgErr.Code == "57014", errors.Is(err, context.DeadlineExceeded):
 			p = newProblem(http.StatusServiceUnavailable, "the query took too long: narrow the dates or name a record")
 		case pgErr == nil:
@@ -159,9 +186,17 @@ func (h *handler) fail(w *recorder, r *http.Request, name string, err error) {
 		}
 		h.Log.Warn("request failed", zap.String("endpoint", name), zap.Int("status", p.Status), zap.String("sqlstate", sqlState(err)))
 	}
+	h.answer(w, p)
+}
+
+// answer gives a problem, or cuts the connection when an answer has begun: half of one must not look whole.
+func (h *handler) answer(w *recorder, p *problem) {
 	if w.wrote {
-		panic(http.ErrAbortHandler) // half an answer must not look whole
+		w.status = p.Status // for the metric
+		panic(http.ErrAbortHandler)
 	}
+	w.Header().Del("Content-Disposition")
+	w.Header().Del("Trailer")
 	p.write(w)
 }
 
@@ -175,8 +210,16 @@ func sqlState(err error) string {
 
 // read runs fn in one read-only transaction that sees the caller's tenants and nothing else.
 func (h *handler) read(ctx context.Context, caller *Caller, limit time.Duration, fn func(tx pgx.Tx, s scope) error) error {
-	conn, err := h.Pool.Acquire(ctx)
+	wait, cancel := context.WithTimeout(ctx, acquireWait)
+	conn, err := h.Pool.Acquire(wait)
+	cancel()
 	if err != nil {
+		if errors.Is(wait.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
+			if stat := h.Pool.Stat(); stat.AcquiredConns() >= stat.MaxConns() {
+				return errBusy
+			}
+			return errors.New("no connection in time")
+		}
 		return err
 	}
 	defer conn.Release()

@@ -21,8 +21,8 @@ func (h *handler) records(w http.ResponseWriter, r *request) error {
 		ID          string `json:"id"`
 		Name        string `json:"name"`
 	}
-	return suggest(h, w, r, "records", func(b *builder, s scope, p map[string]string) string {
-		where := "chain = " + b.arg(s.chain) + " AND lower(name) LIKE " + b.arg(like(p["q"]))
+	return suggest(h, w, r, func(b *builder, s scope, p map[string]string) string {
+		where := "chain = " + b.arg(s.chain) + " AND lower(name) LIKE lower(" + b.arg(containing(p["q"])) + ")"
 		if p["application"] != "" {
 			where += " AND application = " + b.arg(p["application"])
 		}
@@ -30,7 +30,7 @@ func (h *handler) records(w http.ResponseWriter, r *request) error {
 			where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
 		}
 		return "SELECT application, record_type, record_id, name FROM audit.record_name WHERE " + where + " ORDER BY lower(name), record_id"
-	}, pgx.RowToStructByPos[record])
+	}, pgx.RowToStructByPos[record], "q", "application")
 }
 
 // users completes the address or the name of a user.
@@ -41,31 +41,31 @@ func (h *handler) users(w http.ResponseWriter, r *request) error {
 		Name  string `json:"name"`
 		Kind  string `json:"kind"`
 	}
-	return suggest(h, w, r, "users", func(b *builder, s scope, p map[string]string) string {
-		q := b.arg(like(p["q"]))
+	return suggest(h, w, r, func(b *builder, s scope, p map[string]string) string {
+		q := "lower(" + b.arg(containing(p["q"])) + ")"
 		where := "chain = " + b.arg(s.chain) + " AND (lower(email) LIKE " + q + " OR lower(name) LIKE " + q + ")"
 		if s.tenants != nil {
 			where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
 		}
 		return "SELECT user_id, email, name, kind FROM audit.user_name WHERE " + where + " ORDER BY lower(email), user_id"
-	}, pgx.RowToStructByPos[user])
+	}, pgx.RowToStructByPos[user], "q")
 }
 
-// like matches what begins with q, or has a word that does.
-func like(q string) string {
-	q = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(q))
-	return "%" + q + "%"
+// containing is a LIKE pattern for texts that contain q. The server lowers its case, as it does that of the names.
+func containing(q string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(q) + "%"
 }
 
-func suggest[T any](h *handler, w http.ResponseWriter, r *request, name string, sql func(*builder, scope, map[string]string) string, row pgx.RowToFunc[T]) error {
-	p, errs := parameters(r.URL.Query(), "q", "application")
+// suggest answers with a list of the endpoint's name. "more" says that it is not all.
+func suggest[T any](h *handler, w http.ResponseWriter, r *request, sql func(*builder, scope, map[string]string) string, row pgx.RowToFunc[T], known ...string) error {
+	p, errs := parameters(r.URL.RawQuery, known...)
 	if len(errs) > 0 {
 		return wrongParameters(errs)
 	}
 	var list []T
 	err := h.read(r.Context(), r.caller, queryTimeout, func(tx pgx.Tx, s scope) error {
 		b := &builder{}
-		rows, err := tx.Query(r.Context(), sql(b, s, p)+" LIMIT "+b.arg(maxSuggestions), b.args...)
+		rows, err := tx.Query(r.Context(), sql(b, s, p)+" LIMIT "+b.arg(maxSuggestions+1), b.args...)
 		if err != nil {
 			return err
 		}
@@ -75,15 +75,16 @@ func suggest[T any](h *handler, w http.ResponseWriter, r *request, name string, 
 	if err != nil {
 		return err
 	}
-	if list == nil {
+	more := len(list) > maxSuggestions
+	if list = list[:min(len(list), maxSuggestions)]; list == nil {
 		list = []T{}
 	}
-	return writeJSON(w, map[string]any{name: list})
+	return writeJSON(w, map[string]any{r.name: list, "more": more})
 }
 
 // applications lists the applications that have records.
 func (h *handler) applications(w http.ResponseWriter, r *request) error {
-	if _, errs := parameters(r.URL.Query()); len(errs) > 0 {
+	if _, errs := parameters(r.URL.RawQuery); len(errs) > 0 {
 		return wrongParameters(errs)
 	}
 	list := []string{}
@@ -109,7 +110,7 @@ func (h *handler) applications(w http.ResponseWriter, r *request) error {
 
 // actions lists the words that the filter takes.
 func (h *handler) actions(w http.ResponseWriter, r *request) error {
-	if _, errs := parameters(r.URL.Query()); len(errs) > 0 {
+	if _, errs := parameters(r.URL.RawQuery); len(errs) > 0 {
 		return wrongParameters(errs)
 	}
 	type action struct {
@@ -131,7 +132,7 @@ type Status struct {
 }
 
 func (h *handler) status(w http.ResponseWriter, r *request) error {
-	if _, errs := parameters(r.URL.Query()); len(errs) > 0 {
+	if _, errs := parameters(r.URL.RawQuery); len(errs) > 0 {
 		return wrongParameters(errs)
 	}
 	var status *Status

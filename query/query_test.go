@@ -314,6 +314,15 @@ func TestTenants(t *testing.T) {
 			t.Errorf("a reader that names no tenant sees %d rows of %s (%v)", n, table, err)
 		}
 	}
+	for tenants, want := range map[string]int{"t1": 1, "t2": 1, "t1,t2": 2, "*": 4 /* genesis and the gap too */, "t1,*": 1, "": 0, "t": 0} {
+		var n int
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM audit.entry, set_config('casebook_audit.tenants', $1, false)", tenants).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM audit.entry").Scan(&n); err != nil || n != want {
+			t.Errorf("a reader for %q sees %d entries, want %d (%v)", tenants, n, want, err)
+		}
+	}
 }
 
 func TestAccess(t *testing.T) {
@@ -386,7 +395,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	for _, q := range []string{"%", "_", `\`, "'"} {
-		if _, _, body := b.get("all", "/v1/records?"+values("q", q).Encode()); body != "{\"records\":[]}\n" {
+		if _, _, body := b.get("all", "/v1/records?"+values("q", q).Encode()); body != "{\"more\":false,\"records\":[]}\n" {
 			t.Errorf("type-ahead of %q: %s", q, body)
 		}
 	}
