@@ -44,9 +44,9 @@ type tail struct {
 	print *demoPrinter
 	first chan struct{}
 
-	seq    atomic.Int64 // last entry that was printed or counted, -1: none; the others belong to run
-	act    string       // user and words of the entry before
-	count  int          // of entries like it
+	seq   atomic.Int64 // last entry that was printed or counted, -1: none; the others belong to run
+	act   string       // user and words of the entry before
+	count int          // of entries like it
 }
 
 func newTail(print *demoPrinter) *tail {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -195,6 +196,9 @@ func TestSlotTampering(t *testing.T) {
 				t.Fatalf("after SIGTERM the exit code is %d", code)
 			}
 
+			eventually(t, 10*time.Second, "the slot is free", func() bool {
+				return w.sourceValue(t, `select active from pg_replication_slots where slot_name = 'casebook_audit'`) == "false"
+			})
 			w.work(t, "lost")
 			w.sourceExec(t, test.sql)
 			w.start(t)
@@ -225,9 +229,6 @@ func TestSlotTampering(t *testing.T) {
 // again the daemon goes on by itself.
 func TestAuditDiskFull(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount a small file system")
-	}
 	disk := smallDisk(t, "192m")
 	w := newWorld(t, options{makeAudit: func(c *cluster.Cluster) string {
 		info, err := os.Stat(c.Dir)
@@ -280,6 +281,15 @@ func TestAuditDiskFull(t *testing.T) {
 	w.checkChain(t)
 }
 
+// missing skips a test for what this machine lacks, but not in CI, where nothing may be missing.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
 // smallDisk mounts a file system in memory.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()
@@ -289,7 +299,7 @@ func smallDisk(t *testing.T, size string) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("cannot mount a small file system: %v: %s", err, out)
+		missing(t, fmt.Sprintf("cannot mount a small file system (root can): %v: %s", err, out))
 	}
 	// Registered before the servers are: it runs when they have gone.
 	t.Cleanup(func() {

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +9,7 @@ import (
 
 	"casebook.example/audit/deploy/reference"
 	"casebook.example/audit/internal/cluster"
+	"casebook.example/audit/internal/pgtest"
 )
 
 // The working day gives the same entries on every version of Postgres, and the log of each verifies.
@@ -24,12 +23,7 @@ func TestEveryVersion(t *testing.T) {
 		for _, version := range []int{14, 15, 16, 17, 18} {
 			t.Run(fmt.Sprintf("pg%d", version), func(t *testing.T) {
 				t.Parallel()
-				if !slices.Contains(cluster.Versions(), version) {
-					if os.Getenv("CI") == "true" {
-						t.Fatalf("Postgres %d is missing: run `make deps`", version)
-					}
-					t.Skipf("Postgres %d is missing: run `make deps`", version)
-				}
+				pgtest.Need(t, version)
 				count := day(t, version)
 				mu.Lock()
 				defer mu.Unlock()
@@ -39,7 +33,7 @@ func TestEveryVersion(t *testing.T) {
 	})
 	want, ok := counts[cluster.DefaultVersion]
 	if !ok {
-		t.Skip("there is nothing to compare with")
+		t.Fatalf("Postgres %d did not get through the day: there is nothing to compare with", cluster.DefaultVersion)
 	}
 	t.Logf("on each:\n%s", want)
 	for version, have := range counts {
