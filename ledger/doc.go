@@ -1,5 +1,5 @@
 // Package ledger says what the log asserts: entries, and the chain of hashes that makes it evident when one is altered,
-// removed or put in. It is pure functions over values: no database, no clock, no randomness.
+// removed or put in, and the Merkle tree over them. It is pure functions over values: no database, no clock, no randomness.
 //
 // # Format, version 1
 //
@@ -41,6 +41,10 @@
 // A transaction boundary (kind 4) follows the entries of each source transaction: ordinal is the number of its row
 // changes; its fields are prev_commit_lsn (pg_lsn; NULL for the first), and changes, entries, noise and excluded (int8),
 // where changes = entries + noise + excluded.
+//
+// The Merkle tree of RFC 6962 stands over the leaves: its node hashes are H(01 || left || right). It is kept in tiles of
+// https://c2sp.org/tlog-tiles: tile i of level l holds the 256 nodes of height 8*l from number 256*i on. Only full tiles
+// are stored; the hashes at the right edge are leaf hashes, or roots of the tiles of the level below.
 //
 // testdata/v1.json holds vectors: entries with their salts, commitments, leaves and hashes.
 package ledger
