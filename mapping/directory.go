@@ -63,6 +63,7 @@ type row struct {
 	named bool // name is that of cur; only where the row's own columns make the name
 
 	partial      bool // waits for what is stored to fill in what the stream did not tell
+	bytes        int  // that it counts for, see weigh
 	dirty, taken bool
 	older, newer *row // least recently used first
 }
@@ -81,9 +82,10 @@ type directory struct {
 	load  func(ctx context.Context, keys []Key) ([]StoredRow, error)
 	rules *Rules
 	rows  []map[string]*row // by table.at
-	count int
+	bytes int               // of all rows, about
 	limit int
 	dirty []*row
+	fresh int // bytes of the dirty ones
 	taken []*row
 
 	ends    row // ring of all rows: ends.newer is the oldest
@@ -92,12 +94,12 @@ type directory struct {
 }
 
 const (
-	cacheRows = 100_000
-	loadBatch = 5_000
+	cacheBytes = 48 << 20
+	loadBatch  = 5_000
 )
 
 func newDirectory(rules *Rules, load func(context.Context, []Key) ([]StoredRow, error)) *directory {
-	d := &directory{load: load, rules: rules, limit: cacheRows, rows: make([]map[string]*row, len(rules.order))}
+	d := &directory{load: load, rules: rules, limit: cacheBytes, rows: make([]map[string]*row, len(rules.order))}
 	for _, t := range rules.order {
 		if t.target {
 			d.rows[t.at] = map[string]*row{}
@@ -139,19 +141,34 @@ func (d *directory) find(w *work, t *table, key string) *row {
 func (d *directory) add(t *table, key string) *row {
 	r := &row{t: t, key: strings.Clone(key)}
 	d.rows[t.at][r.key] = r
-	d.count++
+	d.weigh(r)
 	d.pushNewest(r)
 	return r
 }
 
+// weigh counts a row's memory anew: its texts, and what a row, its places in the images and in the map take.
+func (d *directory) weigh(r *row) {
+	n := 240 + 2*len(r.key) + len(r.name)
+	for _, v := range r.cur {
+		n += 24 + len(v.s)
+	}
+	if len(r.prev) > 0 && (len(r.cur) == 0 || &r.prev[0] != &r.cur[0]) {
+		for _, v := range r.prev {
+			n += 24 + len(v.s)
+		}
+	}
+	d.bytes += n - r.bytes
+	r.bytes = n
+}
+
 // trim lets go of the rows that were not used for the longest time. What is not stored yet stays.
 func (d *directory) trim() {
-	for r := d.ends.newer; d.count > d.limit && r != &d.ends; {
+	for r := d.ends.newer; d.bytes > d.limit && r != &d.ends; {
 		next := r.newer
 		if !r.dirty && !r.taken && !r.partial {
 			d.unlink(r)
 			delete(d.rows[r.t.at], r.key)
-			d.count--
+			d.bytes -= r.bytes
 		}
 		r = next
 	}
@@ -170,7 +187,9 @@ func (r *row) begin(commit ledger.LSN) {
 }
 
 func (d *directory) mark(r *row) {
-	r.named = false
+	r.name, r.named = "", false
+	d.weigh(r)
+	d.fresh += r.bytes
 	if !r.dirty {
 		r.dirty = true
 		d.dirty = append(d.dirty, r)
@@ -289,7 +308,8 @@ func (d *directory) fill(ctx context.Context) error {
 		}
 		r.prev = complete(r.prev, past)
 		r.cur = complete(r.cur, stored.cur)
-		r.named = false
+		r.name, r.named = "", false
+		d.weigh(r)
 	})
 	for _, r := range d.partial {
 		r.partial = false
@@ -313,7 +333,8 @@ func (d *directory) want(ctx context.Context, misses map[Key]struct{}) error {
 		next := map[Key]struct{}{}
 		err := d.fetch(ctx, keys, func(stored *row) {
 			r := d.rows[stored.t.at][stored.key]
-			r.known, r.gone, r.lsn, r.cur, r.prev, r.named = true, stored.gone, stored.lsn, stored.cur, stored.prev, false
+			r.known, r.gone, r.lsn, r.cur, r.prev, r.name, r.named = true, stored.gone, stored.lsn, stored.cur, stored.prev, "", false
+			d.weigh(r)
 			for _, img := range []image{r.cur, r.prev} {
 				r.t.needs(img, func(t *table, key string) {
 					if d.rows[t.at][key] == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -24,7 +25,8 @@ type Mapper struct {
 	unplaced *prometheus.CounterVec
 	records  []RecordName
 	users    []UserName
-	window   int // windowRows, spillRows: tests make them small
+	named    int // bytes of records and users
+	window   int // windowBytes, spillBytes: tests make them small
 	spillAt  int
 	work     work             // of the transaction at hand
 	ahead    work             // of the look ahead inside a huge one
@@ -72,11 +74,10 @@ const (
 var reasonNames = [numReasons]string{"parent_unknown", "no_owner", "unmapped_table"}
 
 const (
-	// windowRows is how many changes are mapped before their entries are given out, so that all their misses are loaded
-	// together.
-	windowRows = 16_384
-	// spillRows is how many changed directory rows, or names, may wait inside one huge transaction.
-	spillRows = 20_000
+	// windowBytes is how much of entries is made before they are given out, so that all their misses are loaded together.
+	windowBytes = 12 << 20
+	// spillBytes is how much of changed directory rows and names may wait inside one huge transaction.
+	spillBytes = 8 << 20
 	// rounds is how often a window is mapped again because rows were missing. Loading follows owners and names level by
 	// level, so two are nearly always enough.
 	rounds = 40
@@ -101,7 +102,7 @@ func NewMapper(rules *Rules, load func(ctx context.Context, keys []Key) ([]Store
 	}
 	m := &Mapper{
 		rules: rules, dir: newDirectory(rules, load), log: log, unplaced: unplaced,
-		plans: map[*capture.Relation]*plan{}, window: windowRows, spillAt: spillRows, stamps: map[string]stamp{},
+		plans: map[*capture.Relation]*plan{}, window: windowBytes, spillAt: spillBytes, stamps: map[string]stamp{},
 	}
 	m.work.misses = map[Key]struct{}{}
 	return m
@@ -109,7 +110,7 @@ func NewMapper(rules *Rules, load func(ctx context.Context, keys []Key) ([]Store
 
 // Map gives the entries of a transaction to emit: one for each row change with audit meaning, in their order, and then the
 // one that closes the transaction. They are new each time, the receiver may keep them, and nothing in them points into
-// the transaction's buffer. Map keeps the entries of up to 16,384 changes until it can give them out; see MapHuge.
+// the transaction's buffer. Map keeps up to 12 MiB of entries until it can give them out; see MapHuge.
 //
 // When the directory rows that it needs are in the cache, it asks the audit database nothing; else once or twice for all
 // of them together.
@@ -177,7 +178,7 @@ func (m *Mapper) feed(ctx context.Context, tx *capture.Tx, spill func([]StoredRo
 				return err
 			}
 		}
-		if spill != nil && (len(m.dir.dirty) >= m.spillAt || len(m.records)+len(m.users) >= m.spillAt) {
+		if spill != nil && m.dir.fresh+m.named >= m.spillAt {
 			if err := m.dir.fill(ctx); err != nil {
 				return err
 			}
@@ -205,7 +206,7 @@ func (m *Mapper) entries(ctx context.Context, w *work, emit func(*ledger.Entry) 
 			}
 		}
 		behind.due += n
-		start, n = w.state, 0
+		start, n, w.memory.handed = w.state, 0, 0
 		for i, e := range w.entries {
 			w.entries[i] = nil
 			if err := emit(e); err != nil {
@@ -223,7 +224,7 @@ func (m *Mapper) entries(ctx context.Context, w *work, emit func(*ledger.Entry) 
 		if e := m.change(w, c); e != nil {
 			w.entries = append(w.entries, e)
 		}
-		if n++; n == m.window {
+		if n++; w.memory.handed >= m.window {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -321,8 +322,10 @@ func (m *Mapper) plan(rel *capture.Relation) *plan {
 func (m *Mapper) note(r *row) {
 	if record, user := m.rules.nameOfRow(r.t, r.key, r.cur); record != nil {
 		m.records = append(m.records, *record)
+		m.named += int(unsafe.Sizeof(*record)) + len(record.Name)
 	} else if user != nil {
 		m.users = append(m.users, *user)
+		m.named += int(unsafe.Sizeof(*user)) + len(user.Name)
 	}
 }
 
@@ -345,7 +348,7 @@ func (r *Rules) nameOfRow(t *table, key string, img image) (*RecordName, *UserNa
 // TakeNames gives the names since the last take.
 func (m *Mapper) TakeNames() ([]RecordName, []UserName) {
 	records, users := m.records, m.users
-	m.records, m.users = nil, nil
+	m.records, m.users, m.named = nil, nil, 0
 	return records, users
 }
 
@@ -379,7 +382,7 @@ func (d *directory) takeDirty(pin bool) []StoredRow {
 		}
 		d.dirty[i] = nil
 	}
-	d.dirty = d.dirty[:0]
+	d.dirty, d.fresh = d.dirty[:0], 0
 	return rows
 }
 

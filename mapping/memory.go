@@ -12,6 +12,7 @@ type memory struct {
 	text    []byte
 	fields  []ledger.Field
 	entries []ledger.Entry
+	handed  int // bytes, since its owner last looked
 }
 
 const (
@@ -24,6 +25,7 @@ const (
 // keep copies a text.
 func (m *memory) keep(s string) string {
 	n := len(s)
+	m.handed += n
 	switch {
 	case n == 0:
 		return ""
@@ -41,6 +43,7 @@ func (m *memory) keepBytes(b []byte) string { return m.keep(peek(b)) }
 
 func (m *memory) keepFields(f []ledger.Field) []ledger.Field {
 	n := len(f)
+	m.handed += n * int(unsafe.Sizeof(ledger.Field{}))
 	switch {
 	case n == 0:
 		return nil
@@ -55,6 +58,7 @@ func (m *memory) keepFields(f []ledger.Field) []ledger.Field {
 }
 
 func (m *memory) entry() *ledger.Entry {
+	m.handed += int(unsafe.Sizeof(ledger.Entry{}))
 	if len(m.entries) == 0 {
 		m.entries = make([]ledger.Entry, entryPiece)
 	}

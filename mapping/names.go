@@ -24,6 +24,7 @@ func (m *Mapper) nameOf(w *work, r *row, s side) string {
 	name := string(m.appendName(make([]byte, 0, 64), w, &view{t: r.t, img: img, side: s}, 0))
 	if r.t.ownName && current {
 		r.name, r.named = name, true
+		m.dir.weigh(r)
 	}
 	return name
 }

@@ -160,20 +160,31 @@ func TestReplay(t *testing.T) {
 			prev = ledger.LSN(tx.CommitLSN)
 			_ = spill(m.TakeDirty())
 			m.Stored()
-			if limit < 100 && m.dir.count > limit+window*20 {
-				t.Errorf("%d rows are in a cache for %d", m.dir.count, limit)
+			m.dir.trim()
+			if m.dir.bytes > limit {
+				t.Errorf("%d bytes are in a cache for %d", m.dir.bytes, limit)
+			}
+			weight := 0
+			for _, rows := range m.dir.rows {
+				for _, r := range rows {
+					m.dir.weigh(r)
+					weight += r.bytes
+				}
+			}
+			if weight != m.dir.bytes {
+				t.Errorf("the rows of the cache weigh %d, it counts %d", weight, m.dir.bytes)
 			}
 			results = append(results, result{dump(entries), names})
 		}
 		return results
 	}
-	want := play(cacheRows, windowRows, spillRows, false)
+	want := play(cacheBytes, windowBytes, spillBytes, false)
 	if loads > 2*len(txs) {
 		t.Errorf("%d transactions asked the audit database %d times", len(txs), loads)
 	}
 	for name, got := range map[string][]result{
-		"cold":        play(cacheRows, windowRows, spillRows, true),
-		"small":       play(3, 2, 2, false),
+		"cold":        play(cacheBytes, windowBytes, spillBytes, true),
+		"small":       play(2000, 1500, 1000, false),
 		"small, cold": play(1, 1, 1, true),
 	} {
 		for i := range want {

@@ -17,9 +17,10 @@ const (
 	batchRows  = 8192
 	batchBytes = 8 << 20
 
-	// A source transaction with more row changes than this is written in parts, inside one transaction of the audit
-	// database; nothing of it is kept in memory as a whole.
-	hugeRows = 16384
+	// A source transaction with more row changes or bytes than this is written in parts, inside one transaction of the
+	// audit database; nothing of it is kept in memory as a whole.
+	hugeRows  = 16384
+	hugeBytes = 16 << 20
 
 	// writeTimeout is how long one batch may take. A database that hangs must not hold the source's walsender for ever: the
 	// session ends, and with it the replication connection, until the audit database answers again.
@@ -108,7 +109,7 @@ func (p *pipeline) take(ctx, appendCtx context.Context, event capture.Event, eve
 			if err := p.idle(appendCtx, event); err != nil {
 				return err
 			}
-		case event.Tx.Rows > hugeRows:
+		case event.Tx.Rows > hugeRows || event.Tx.Size() > hugeBytes:
 			if err := p.flush(appendCtx, b); err != nil {
 				return err
 			}
@@ -274,6 +275,7 @@ func (p *pipeline) huge(ctx context.Context, tx *capture.Tx) error {
 	part := make([]*ledger.Entry, 0, batchRows)
 	write := func() error {
 		err := t.Entries(ctx, part)
+		clear(part)
 		part = part[:0]
 		return err
 	}
