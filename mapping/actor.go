@@ -32,7 +32,6 @@ type actor struct {
 	userID    string
 	email     string
 	name      string
-	tenant    string
 	variable  string // that named the user
 	value     string // what stood in it
 	role      string

@@ -29,7 +29,6 @@ type Mapper struct {
 	window   int // windowBytes, spillBytes: tests make them small
 	spillAt  int
 	work     work             // of the transaction at hand
-	ahead    work             // of the look ahead inside a huge one
 	stamps   map[string]stamp // that were read before, without their last key
 }
 

@@ -366,10 +366,8 @@ func TestAccess(t *testing.T) {
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.add(&ledger.Entry{})
+	b.add(&ledger.Entry{}, &ledger.Entry{})
 	_, other := b.list("all", values("limit", "1"))
-	b.add(&ledger.Entry{})
-	_, other = b.list("all", values("limit", "1"))
 	for _, c := range []struct{ query, parameter string }{
 		{"applicatio=Engage", "applicatio"}, {"user=a&user=b", "user"}, {"limit=0", "limit"}, {"limit=1001", "limit"}, {"limit=x", "limit"},
 		{"from=yesterday", "from"}, {"from=2026-02-30", "from"}, {"from=2026-03-02&to=2026-03-01", "to"}, {"to=99999-01-01", "to"},
@@ -388,7 +386,7 @@ func TestBadInput(t *testing.T) {
 	}
 	// Injection in each parameter that takes free text is just a text that nothing equals.
 	for _, name := range []string{"application", "record", "record_id", "user", "action", "resource"} {
-		for _, attack := range []string{"'; DROP TABLE audit.entry; --", "' OR '1'='1", `\`, "%", "$1", "{}", "<script>", "‮"} {
+		for _, attack := range []string{"'; DROP TABLE audit.entry; --", "' OR '1'='1", `\`, "%", "$1", "{}", "<script>", "\u202e"} {
 			if got, _ := b.list("all", values(name, attack)); len(got) != 0 {
 				t.Errorf("%s=%s gives %v", name, attack, got)
 			}

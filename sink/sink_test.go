@@ -88,7 +88,7 @@ func appendTx(t *testing.T, w *sink.Writer, lsn, prev ledger.LSN, at int64, n in
 }
 
 // verify gives the verdicts of Go and of SQL.
-func verify(t *testing.T, db *pgtest.DB) (err error, bad int64) {
+func verify(t *testing.T, db *pgtest.DB) (bad int64, err error) {
 	t.Helper()
 	conn := db.Conn(t)
 	_, err = sink.Verify(t.Context(), conn, pgtest.Chain, 0, -1, nil)
@@ -96,7 +96,7 @@ func verify(t *testing.T, db *pgtest.DB) (err error, bad int64) {
 	if scan := conn.QueryRow(t.Context(), "SELECT entries, bad FROM audit.verify_chain()").Scan(&entries, &bad); scan != nil {
 		t.Fatal(scan)
 	}
-	return err, bad
+	return bad, err
 }
 
 func TestAppendAndVerify(t *testing.T) {
@@ -110,7 +110,7 @@ func TestAppendAndVerify(t *testing.T) {
 		if at := w.Position(); at.Size != 1+4+3+2 || at.CommitLSN != 0x300 || at.EndLSN != 0x330 || at.AckedLSN != 0x330 {
 			t.Errorf("position %+v", at)
 		}
-		if err, bad := verify(t, db); err != nil || bad != 0 {
+		if bad, err := verify(t, db); err != nil || bad != 0 {
 			t.Errorf("an honest chain: %v, SQL finds %d bad", err, bad)
 		}
 		rows, err := w.Load(t.Context(), []mapping.Key{{Table: "cases.cases", Row: "c1"}, {Table: "cases.cases", Row: "nobody"}})
@@ -164,7 +164,7 @@ func TestTampering(t *testing.T) {
 			appendTx(t, w, 0x200, 0x100, march+1, 2)
 			w.Close()
 			db.Exec(t, attack.sql)
-			err, bad := verify(t, db)
+			bad, err := verify(t, db)
 			var broken *ledger.BrokenError
 			if !errors.As(err, &broken) || broken.Detector != attack.detector {
 				t.Errorf("Go says %v, want the detector %s", err, attack.detector)
@@ -278,7 +278,7 @@ func TestRollback(t *testing.T) {
 	}
 	b.Rollback()
 	appendTx(t, w, 0x100, 0, march, 2)
-	if err, bad := verify(t, db); err != nil || bad != 0 {
+	if bad, err := verify(t, db); err != nil || bad != 0 {
 		t.Errorf("%v, SQL finds %d bad", err, bad)
 	}
 }

@@ -89,8 +89,7 @@ type publicationInfo struct {
 	insert, update, delete, truncate bool
 	schemas                          []string // FOR TABLES IN SCHEMA
 	tables                           []string // FOR TABLE, schema.name
-	ownerIsRole                      bool
-	generatedColumns                 bool // 18: they are published too
+	generatedColumns                 bool     // 18: they are published too
 }
 
 // lacksGenerated: see sourceCatalog.publishOptions.
