@@ -25,6 +25,8 @@ const (
 	DetectBoundary   = "boundary"   // a transaction boundary's counts or links do not fit
 	DetectPosition   = "position"   // the chain does not end where the stored position says
 	DetectDerived    = "derived"    // a derived row says something else than the entry
+	DetectTree       = "tree"       // a stored tile is not that of the entries
+	DetectCheckpoint = "checkpoint" // a signed checkpoint says something else than the entries
 )
 
 // Row is an entry as it is stored, with what its leaf says.

@@ -22,11 +22,13 @@ type Upto struct {
 	CompleteAt  int64 // the log is complete up to this time
 }
 
-// Batch is one transaction of the audit database: entries, directory rows, names and the position, or nothing of it.
+// Batch is one transaction of the audit database: entries, tiles, directory rows, names and the position, or nothing of it.
 type Batch struct {
 	w       *Writer
 	tx      pgx.Tx
-	before  ledger.Chain // where the chain stood at Begin
+	before  ledger.Chain  // where the chain stood at Begin
+	tree    *ledger.Tree  // with the entries of this batch; nil: there are none yet
+	tiles   []ledger.Tile // that the batch has completed and not yet stored
 	entries int
 	start   time.Time
 	counts  counts
@@ -87,12 +89,16 @@ func (b *Batch) copy(ctx context.Context, month string, entries []*ledger.Entry,
 	w := b.w
 	var further []also
 	var bad error
+	if b.tree == nil {
+		b.tree = w.tree.Clone()
+	}
 	i := 0
 	err := b.copyFrom(ctx, copyEntryInto(month), func(buf []byte) ([]byte, bool) {
 		if i == len(entries) || bad != nil {
 			return buf, false
 		}
 		sealed := w.chain.Seal(entries[i], now, salt())
+		b.tiles = b.tree.Append(sealed.LeafHash, b.tiles)
 		i++
 		further, bad = alsoOf(further, &sealed)
 		b.counts.add(sealed.Entry)
@@ -110,6 +116,11 @@ func (b *Batch) copy(ctx context.Context, month string, entries []*ledger.Entry,
 			b.commits = append(b.commits, e.CommittedAt)
 		}
 	}
+	if len(b.tiles) >= maxTiles {
+		if err := b.storeTiles(ctx); err != nil {
+			return err
+		}
+	}
 	if len(further) == 0 {
 		return nil
 	}
@@ -124,6 +135,29 @@ func (b *Batch) copy(ctx context.Context, month string, entries []*ledger.Entry,
 	if err != nil {
 		return explain(fmt.Errorf("store further records of entries: %w", err))
 	}
+	return nil
+}
+
+// maxTiles is how many tiles of 8 KiB wait in memory.
+const maxTiles = 128
+
+// storeTiles stores the tiles that the batch has completed so far.
+func (b *Batch) storeTiles(ctx context.Context) error {
+	if len(b.tiles) == 0 {
+		return nil
+	}
+	i := 0
+	err := b.copyFrom(ctx, copyTiles, func(buf []byte) ([]byte, bool) {
+		if i == len(b.tiles) {
+			return buf, false
+		}
+		i++
+		return appendTile(buf, b.w.number, &b.tiles[i-1]), true
+	})
+	if err != nil {
+		return explain(fmt.Errorf("store tiles of the tree: %w", err))
+	}
+	b.tiles = b.tiles[:0]
 	return nil
 }
 
@@ -191,6 +225,9 @@ func (b *Batch) Load(ctx context.Context, keys []mapping.Key) ([]mapping.StoredR
 // batch is there; if its answer is lost (ErrUnknown), the writer must be opened again, and the position tells.
 func (b *Batch) Commit(ctx context.Context, upto Upto) error {
 	w := b.w
+	if err := b.storeTiles(ctx); err != nil {
+		return err
+	}
 	at := w.Position()
 	if upto.EndLSN != 0 {
 		at.CommitLSN, at.EndLSN, at.AckedLSN = upto.CommitLSN, upto.EndLSN, max(at.AckedLSN, upto.EndLSN)
@@ -217,6 +254,10 @@ func (b *Batch) Commit(ctx context.Context, upto Upto) error {
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	b.tx = nil
+	if b.tree != nil {
+		w.tree = b.tree
+		at.Root = w.tree.Root()
+	}
 	w.setPosition(at)
 	w.metrics.stored(b, upto)
 	return nil

@@ -215,3 +215,15 @@ func alsoOf(dst []also, s *ledger.Sealed) ([]also, error) {
 	}
 	return dst, nil
 }
+
+const copyTiles = "COPY audit.tile (chain, level, index, hashes, root) FROM STDIN (FORMAT binary)"
+
+// appendTile writes one row of audit.tile.
+func appendTile(b []byte, chain int32, t *ledger.Tile) []byte {
+	b = binary.BigEndian.AppendUint16(b, 5)
+	b = appendInt4(b, chain)
+	b = appendInt2(b, int16(t.Level))
+	b = appendInt8(b, t.Index)
+	b = appendBytes(b, t.Hashes)
+	return appendBytes(b, t.Root[:])
+}

@@ -91,7 +91,7 @@ func appendTx(t *testing.T, w *sink.Writer, lsn, prev ledger.LSN, at int64, n in
 func verify(t *testing.T, db *pgtest.DB) (bad int64, err error) {
 	t.Helper()
 	conn := db.Conn(t)
-	_, err = sink.Verify(t.Context(), conn, pgtest.Chain, 0, -1, nil)
+	_, err = sink.Verify(t.Context(), conn, pgtest.Chain, sink.Scope{To: -1}, nil)
 	var entries int64
 	if scan := conn.QueryRow(t.Context(), "SELECT entries, bad FROM audit.verify_chain()").Scan(&entries, &bad); scan != nil {
 		t.Fatal(scan)

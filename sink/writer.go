@@ -26,11 +26,12 @@ type Config struct {
 
 // Position is where the chain stands.
 type Position struct {
-	Size            uint64     // number of entries
-	CommitLSN       ledger.LSN // of the last transaction stored: what is not above it is skipped
-	EndLSN          ledger.LSN // of the same: where the stream starts again
-	AckedLSN        ledger.LSN // the source may have been told to forget everything up to here
-	SystemID        string     // of the source; "" before the first start
+	Size            uint64      // number of entries
+	Root            ledger.Hash // of the tree over them
+	CommitLSN       ledger.LSN  // of the last transaction stored: what is not above it is skipped
+	EndLSN          ledger.LSN  // of the same: where the stream starts again
+	AckedLSN        ledger.LSN  // the source may have been told to forget everything up to here
+	SystemID        string      // of the source; "" before the first start
 	Timeline        int32
 	Slot            string
 	ConsistentPoint ledger.LSN // where the slot was made
@@ -45,6 +46,7 @@ type Writer struct {
 	conn    *pgx.Conn // the writing session, which holds the lock
 	number  int32     // of the chain, inside this database
 	chain   ledger.Chain
+	tree    *ledger.Tree    // over the chain as of the last commit
 	months  map[string]bool // whose partitions are there
 	dead    bool            // after a failed commit: the chain in memory may be ahead of the table
 
@@ -90,6 +92,9 @@ func open(ctx context.Context, cfg Config, log *zap.Logger, reg prometheus.Regis
 		return nil, err
 	}
 	if err := w.readPosition(ctx); err != nil {
+		return nil, err
+	}
+	if err := w.openTree(ctx); err != nil {
 		return nil, err
 	}
 	if err := w.ensureMonths(ctx, time.Now().UTC(), 4); err != nil {

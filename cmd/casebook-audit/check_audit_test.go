@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"casebook.example/audit/internal/cluster"
+	auditsql "casebook.example/audit/sql"
 )
 
 // auditTest is a set-up audit database beside a set-up source, on a server of their own.
@@ -87,6 +88,7 @@ func TestCheckAuditFindsWhatIsBroken(t *testing.T) {
 }
 
 func (a *auditTest) breakRoles(t *testing.T) {
+	current := fmt.Sprintf("UPDATE public.casebook_audit_schema SET version = %d", auditsql.SchemaVersion)
 	for _, c := range []struct{ name, broken, mended, want string }{
 		{"writer is a superuser", "ALTER ROLE log_writer SUPERUSER", "ALTER ROLE log_writer NOSUPERUSER", "audit-writer-superuser"},
 		{"writer is an owner", "GRANT casebook_audit_owner TO log_writer", "REVOKE casebook_audit_owner FROM log_writer", "audit-writer-owner"},
@@ -102,8 +104,8 @@ func (a *auditTest) breakRoles(t *testing.T) {
 		{"reader may not read", "REVOKE SELECT ON audit.entry FROM casebook_audit_reader", "GRANT SELECT ON audit.entry TO casebook_audit_reader", "audit-reader-select"},
 		{"row-level security off", "ALTER TABLE audit.user_name DISABLE ROW LEVEL SECURITY", "ALTER TABLE audit.user_name ENABLE ROW LEVEL SECURITY", "audit-rls"},
 		{"a partition readable by itself", "SELECT audit.ensure_partitions('2001-01-01', 1); GRANT SELECT ON audit.entry_2001_01 TO log_reader", "DROP TABLE audit.entry_2001_01, audit.entry_also_2001_01", "audit-rls"},
-		{"older schema", "UPDATE public.casebook_audit_schema SET version = 0", "UPDATE public.casebook_audit_schema SET version = 1", "audit-schema-old"},
-		{"newer schema", "UPDATE public.casebook_audit_schema SET version = 99", "UPDATE public.casebook_audit_schema SET version = 1", "audit-schema-new"},
+		{"older schema", "UPDATE public.casebook_audit_schema SET version = 0", current, "audit-schema-old"},
+		{"newer schema", "UPDATE public.casebook_audit_schema SET version = 99", current, "audit-schema-new"},
 		{"not our schema", "ALTER TABLE public.casebook_audit_schema RENAME TO x", "ALTER TABLE public.x RENAME TO casebook_audit_schema", "audit-foreign"},
 		{"no schema", "ALTER SCHEMA audit RENAME TO x", "ALTER SCHEMA x RENAME TO audit", "audit-schema"},
 		{"fsync off", "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM RESET fsync", "audit-fsync"},
