@@ -8,57 +8,85 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
 )
 
 // TableColumns names a table and the columns of it that are wanted.
 type TableColumns struct {
 	Schema, Table string
 	Columns       []string
+	OrderBy       string // a column whose equal values come together; "": in any order
 }
 
 func (t TableColumns) name() string { return identifier(t.Schema) + "." + identifier(t.Table) }
 
-// progressRows is how often ReadSnapshot tells how far it is.
+// SnapshotReader is told what ReadSnapshot finds. Each call names a table by its index. Calls for one table come one after
+// another, those for different tables at the same time.
+type SnapshotReader struct {
+	Row      func(table int, values []Value) error // in the order of Columns, valid until it returns
+	Done     func(table int, rows int64) error     // after the last row; may be nil
+	Progress func(table int, rows int64)           // every 10,000 rows; may be nil
+}
+
 const progressRows = 10_000
 
-// ReadSnapshot reads tables as they were when the snapshot was taken, row by row: fn gets the table's index and the
-// values, in the order of its Columns, valid until it returns. progress (may be nil) hears the rows so far, at least once a
-// table. The rows pass through; nothing but one of them is held.
+// ReadSnapshot reads tables as they were when the snapshot was taken, over as many connections at the same time. The rows
+// pass through: no more than one of each connection is held.
 //
 // The text of a value is the stream's: the type's output function under the pinned session, and no cast, see doc.go. Of an
 // ordinary table only its own rows are read, as children by inheritance come as tables of their own; of a partitioned one
 // all rows.
-func ReadSnapshot(ctx context.Context, cfg Config, snapshotName string, tables []TableColumns,
-	fn func(table int, values []Value) error, progress func(table int, rows int64),
-) error {
-	conn, err := dial(ctx, cfg.DSN, false)
+func ReadSnapshot(ctx context.Context, cfg Config, snapshotName string, tables []TableColumns, connections int, r SnapshotReader) error {
+	group, ctx := errgroup.WithContext(ctx)
+	queue := make(chan int, len(tables))
+	kinds := make([]string, len(tables))
+	first, err := dialSnapshot(ctx, cfg, snapshotName)
 	if err != nil {
 		return err
 	}
-	defer hangUp(conn) // ends the transaction too
-	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + literal(snapshotName)
-	if _, err := conn.Exec(ctx, begin).ReadAll(); err != nil {
-		return fmt.Errorf("take the snapshot of the slot (it lives only until its NewSlot is closed): %w", err)
-	}
-	kinds := make([]string, len(tables))
 	for i, t := range tables { // all of them before the first row: a missing table should not show after an hour
-		row, err := tableRow(ctx, conn, t, "c.relkind")
-		if err != nil {
+		if kinds[i], err = tableRow(ctx, first, t, "c.relkind"); err != nil {
+			hangUp(first)
 			return err
 		}
-		kinds[i] = row
+		queue <- i
 	}
-	for i, t := range tables {
-		if err := readTable(ctx, conn, t, kinds[i], i, fn, progress); err != nil {
-			return fmt.Errorf("read table %s.%s of the snapshot: %w", t.Schema, t.Table, err)
-		}
+	close(queue)
+	for n := range max(1, min(connections, len(tables))) {
+		group.Go(func() (err error) {
+			conn := first
+			if n > 0 {
+				if conn, err = dialSnapshot(ctx, cfg, snapshotName); err != nil {
+					return err
+				}
+			}
+			defer hangUp(conn) // ends the transaction too
+			for i := range queue {
+				t := tables[i]
+				if err := readTable(ctx, conn, t, kinds[i], i, r); err != nil {
+					return fmt.Errorf("read table %s.%s of the snapshot: %w", t.Schema, t.Table, err)
+				}
+			}
+			return nil
+		})
 	}
-	return nil
+	return group.Wait()
 }
 
-func readTable(ctx context.Context, conn *pgconn.PgConn, t TableColumns, kind string, index int,
-	fn func(table int, values []Value) error, progress func(table int, rows int64),
-) error {
+func dialSnapshot(ctx context.Context, cfg Config, snapshotName string) (*pgconn.PgConn, error) {
+	conn, err := dial(ctx, cfg.DSN, false)
+	if err != nil {
+		return nil, err
+	}
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + literal(snapshotName)
+	if _, err := conn.Exec(ctx, begin).ReadAll(); err != nil {
+		hangUp(conn)
+		return nil, fmt.Errorf("take the snapshot of the slot (it lives only until its NewSlot is closed): %w", err)
+	}
+	return conn, nil
+}
+
+func readTable(ctx context.Context, conn *pgconn.PgConn, t TableColumns, kind string, index int, r SnapshotReader) error {
 	columns := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
 		columns[i] = identifier(c)
@@ -69,7 +97,11 @@ func readTable(ctx context.Context, conn *pgconn.PgConn, t TableColumns, kind st
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // when fn fails: don't read the rest
-	results := conn.Exec(ctx, "SELECT "+strings.Join(columns, ", ")+from+t.name())
+	query := "SELECT " + strings.Join(columns, ", ") + from + t.name()
+	if t.OrderBy != "" {
+		query += " ORDER BY " + identifier(t.OrderBy)
+	}
+	results := conn.Exec(ctx, query)
 	values := make([]Value, len(columns))
 	var rows int64
 	for results.NextResult() {
@@ -81,22 +113,22 @@ func readTable(ctx context.Context, conn *pgconn.PgConn, t TableColumns, kind st
 					values[i] = Value{State: Null}
 				}
 			}
-			if err := fn(index, values); err != nil {
+			if err := r.Row(index, values); err != nil {
 				cancel()
 				results.Close()
 				return err
 			}
 			rows++
-			if progress != nil && rows%progressRows == 0 {
-				progress(index, rows)
+			if r.Progress != nil && rows%progressRows == 0 {
+				r.Progress(index, rows)
 			}
 		}
 	}
 	if err := results.Close(); err != nil {
 		return err
 	}
-	if progress != nil {
-		progress(index, rows)
+	if r.Done != nil {
+		return r.Done(index, rows)
 	}
 	return nil
 }

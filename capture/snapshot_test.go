@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,23 +54,37 @@ func TestSnapshot(t *testing.T) {
 		db.Exec(t, `set default_transaction_read_only = off; set statement_timeout = 0; insert into zoo values (2, `+zoo+`); insert into part values (2, 'two')`)
 
 		tables := []TableColumns{
-			{"public", "zoo", strings.Split("b c n nn f ts d i by j l m t e nu rc tm inf", " ")},
-			{"public", "part", []string{"a", "id"}}, {"public", "base", []string{"id"}}, {"public", "heir", nil},
+			{Schema: "public", Table: "zoo", Columns: strings.Split("b c n nn f ts d i by j l m t e nu rc tm inf", " ")},
+			{Schema: "public", Table: "part", Columns: []string{"a", "id"}, OrderBy: "a"},
+			{Schema: "public", Table: "base", Columns: []string{"id"}}, {Schema: "public", Table: "heir"},
 		}
-		var rows, progress []string
-		err = ReadSnapshot(t.Context(), cfg, slot.SnapshotName, tables, func(table int, values []Value) error {
+		var mu sync.Mutex
+		var rows, done []string
+		err = ReadSnapshot(t.Context(), cfg, slot.SnapshotName, tables, 3, SnapshotReader{Row: func(table int, values []Value) error {
+			mu.Lock()
+			defer mu.Unlock()
 			var cols []Column
 			for _, c := range tables[table].Columns {
 				cols = append(cols, Column{Name: c})
 			}
 			rows = append(rows, tables[table].Table+tuple(&Relation{Columns: cols}, values))
 			return nil
-		}, func(table int, n int64) { progress = append(progress, fmt.Sprint(table, " ", n)) })
+		}, Done: func(table int, n int64) error {
+			mu.Lock()
+			defer mu.Unlock()
+			done = append(done, fmt.Sprint(table, " ", n))
+			return nil
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		sameLines(t, rows[1:], "part(a=one id=1)", "part(a=eleven id=11)", "base(id=1)", "heir()")
-		sameLines(t, progress, "0 1", "1 2", "2 1", "3 1")
+		order := func(table string) int { return strings.Index("zoo part base heir", table) }
+		slices.SortStableFunc(rows, func(a, b string) int {
+			return order(a[:strings.IndexByte(a, '(')]) - order(b[:strings.IndexByte(b, '(')])
+		})
+		slices.Sort(done)
+		sameLines(t, rows[1:], "part(a=eleven id=11)", "part(a=one id=1)", "base(id=1)", "heir()")
+		sameLines(t, done, "0 1", "1 2", "2 1", "3 1")
 
 		s, err := Open(t.Context(), cfg, 0, zap.NewNop(), nil)
 		if err != nil {
@@ -94,16 +110,16 @@ func TestSnapshot(t *testing.T) {
 		}
 
 		failed := errors.New("enough")
-		err = ReadSnapshot(t.Context(), cfg, slot.SnapshotName, tables, func(int, []Value) error { return failed }, nil)
+		err = ReadSnapshot(t.Context(), cfg, slot.SnapshotName, tables, 2, SnapshotReader{Row: func(int, []Value) error { return failed }})
 		if !errors.Is(err, failed) {
 			t.Errorf("a reader that fails gives %v", err)
 		}
-		missing := []TableColumns{{"public", "nix", nil}}
-		if err := ReadSnapshot(t.Context(), cfg, slot.SnapshotName, missing, nil, nil); err == nil || !strings.Contains(err.Error(), "public.nix") {
+		missing := []TableColumns{{Schema: "public", Table: "nix"}}
+		if err := ReadSnapshot(t.Context(), cfg, slot.SnapshotName, missing, 1, SnapshotReader{}); err == nil || !strings.Contains(err.Error(), "public.nix") {
 			t.Errorf("a missing table gives %v", err)
 		}
 		slot.Close()
-		if err := ReadSnapshot(t.Context(), cfg, slot.SnapshotName, nil, nil, nil); err == nil {
+		if err := ReadSnapshot(t.Context(), cfg, slot.SnapshotName, nil, 1, SnapshotReader{}); err == nil {
 			t.Error("a snapshot that is over is taken")
 		}
 	})

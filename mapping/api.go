@@ -83,7 +83,10 @@ type TableFate struct {
 // SeedTable is a table that the directory is filled from before streaming starts.
 type SeedTable struct {
 	Schema, Name string
-	Columns      []string // the key first
+	Columns      []string
+	OrderBy      string // the column by whose values the rows must come together; "": any order
+
+	t *table
 }
 
 // boundary paths of the entry that closes a transaction.

@@ -33,6 +33,7 @@ type bed struct {
 	out    chan capture.Event
 	stream *capture.Stream
 	prev   ledger.LSN
+	seeded ledger.LSN
 	names  map[string]bool // names of records that were told
 	conn   *pgx.Conn
 }
@@ -96,13 +97,13 @@ func newBed(t testing.TB) *bed {
 		}
 	}
 	b.db.Exec(t, "create publication casebook_audit for table "+strings.Join(tables, ", ")+" with (publish_via_partition_root = true)")
-	b.mapper = NewMapper(rules, b.store.load, zap.NewNop(), nil)
-
 	cfg := capture.Config{DSN: b.db.DSN(""), Slot: "s_" + b.db.Name, Publication: "casebook_audit", SpillDir: t.TempDir(), IdleInterval: 50 * time.Millisecond}
 	slot, err := capture.CreateSlot(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.seeded = ledger.LSN(slot.ConsistentPoint)
+	b.mapper = b.newMapper(b.store)
 	b.seed(t, cfg, slot.SnapshotName)
 	if err := slot.Close(); err != nil {
 		t.Fatal(err)
@@ -125,21 +126,32 @@ func newBed(t testing.TB) *bed {
 	return b
 }
 
+func (b *bed) newMapper(s *store) *Mapper {
+	return NewMapper(Config{Rules: b.rules, Load: s.load, SeededAt: b.seeded, Log: zap.NewNop()})
+}
+
 func (b *bed) seed(t testing.TB, cfg capture.Config, snapshot string) {
 	t.Helper()
 	seeds := b.rules.SeedTables()
 	tables := make([]capture.TableColumns, len(seeds))
 	for i, s := range seeds {
-		tables[i] = capture.TableColumns{Schema: s.Schema, Table: s.Name, Columns: s.Columns}
+		tables[i] = capture.TableColumns{Schema: s.Schema, Table: s.Name, Columns: s.Columns, OrderBy: s.OrderBy}
 	}
-	err := capture.ReadSnapshot(t.Context(), cfg, snapshot, tables, func(i int, values []capture.Value) error {
-		row, record, _, err := b.mapper.Seed(seeds[i].Schema+"."+seeds[i].Name, values)
+	seedings := make([]*Seeding, len(seeds))
+	for i := range seeds {
+		seedings[i] = b.rules.Seeding(seeds[i], b.seeded)
+	}
+	emit := func(row StoredRow, record *RecordName, _ *UserName) error {
 		if record != nil {
 			b.names[record.Name] = true
 		}
 		b.store.save([]StoredRow{row})
-		return err
-	}, nil)
+		return nil
+	}
+	err := capture.ReadSnapshot(t.Context(), cfg, snapshot, tables, 1, capture.SnapshotReader{
+		Row:  func(i int, values []capture.Value) error { return seedings[i].Row(values, emit) },
+		Done: func(i int, _ int64) error { return seedings[i].End(emit) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -244,6 +244,10 @@ func (c *compiler) directories() {
 	if r.definitions != nil {
 		visit(r.definitions.t)
 	}
+	for i, t := range r.lists {
+		t.at = len(r.order) + i
+		visit(t.from)
+	}
 	for _, t := range r.order {
 		if !t.target {
 			continue
@@ -268,6 +272,9 @@ func (c *compiler) directories() {
 			t.keep(t.owner[i].typ)
 		}
 		t.keep(t.tenant)
+		for _, list := range t.links {
+			t.keep(list.key[0])
+		}
 	}
 	for _, t := range r.order { // columns that other tables' templates and rules reach for
 		for _, tpl := range t.templates() {

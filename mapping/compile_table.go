@@ -181,13 +181,20 @@ func (c *tableCompiler) owners(key string, list []fileOwner) ([]ownerRule, error
 	for i, o := range list {
 		path := []any{key, i}
 		switch {
-		case o.Column != "" && o.Table != "" && o.Type == "" && o.ID == "" && o.Tables == nil:
+		case o.Column != "" && o.Table != "" && o.Type == "" && o.ID == "" && o.Tables == nil && o.From == "" && o.By == "":
 			to, err := c.find(o.Table, "tables", c.t.name, key, i, "table")
 			if err != nil {
 				return nil, err
 			}
 			rules[i] = ownerRule{column: o.Column, to: to}
-		case o.Type != "" && o.ID != "" && o.Column == "" && o.Table == "":
+		case o.From != "" && o.By != "" && o.Column == "" && o.Table == "" && o.Type == "" && o.ID == "" && o.Tables == nil:
+			links, err := c.linksTable(o, key, i)
+			if err != nil {
+				return nil, err
+			}
+			rules[i] = ownerRule{links: links}
+			continue
+		case o.Type != "" && o.ID != "" && o.Column == "" && o.Table == "" && o.From == "" && o.By == "":
 			rules[i] = ownerRule{column: o.ID, typ: o.Type, tables: map[string]*table{}}
 			words := maps.Clone(c.file.RecordTypes)
 			if words == nil {
@@ -206,7 +213,7 @@ func (c *tableCompiler) owners(key string, list []fileOwner) ([]ownerRule, error
 				rules[i].tables[word] = to
 			}
 		default:
-			return nil, c.fail(path, "write {column: case_id, table: cases.cases}, or {type: notable_type, id: notable_id, tables: {...}}")
+			return nil, c.fail(path, "write {column: case_id, table: cases.cases}, or {type: notable_type, id: notable_id, tables: {...}}, or {from: people.person_addresses, by: address_id}")
 		}
 		for to := range rules[i].targets {
 			if keys := c.file.Tables[to.name]; keys != nil && len(keys.Key) > 1 {

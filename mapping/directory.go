@@ -62,8 +62,9 @@ type row struct {
 	name  string
 	named bool // name is that of cur; only where the row's own columns make the name
 
-	partial      bool // waits for what is stored to fill in what the stream did not tell
-	bytes        int  // that it counts for, see weigh
+	partial      bool     // waits for what is stored to fill in what the stream did not tell
+	bytes        int      // that it counts for, see weigh
+	lists        []string // of the table's links: the row that it names, as the lists have it
 	dirty, taken bool
 	older, newer *row // least recently used first
 }
@@ -79,14 +80,17 @@ func (r *row) at(commit ledger.LSN, s side) image {
 
 // directory is the cache of rows in front of the audit database. Its owner is the mapper's goroutine.
 type directory struct {
-	load  func(ctx context.Context, keys []Key) ([]StoredRow, error)
-	rules *Rules
-	rows  []map[string]*row // by table.at
-	bytes int               // of all rows, about
-	limit int
-	dirty []*row
-	fresh int // bytes of the dirty ones
-	taken []*row
+	load   func(ctx context.Context, keys []Key) ([]StoredRow, error)
+	rules  *Rules
+	seeded ledger.LSN        // rows that are older went in a stretch that was not seen
+	rows   []map[string]*row // by table.at
+	bytes  int               // of all rows, about
+	limit  int
+	dirty  []*row
+	fresh  int // bytes of the dirty ones
+	taken  []*row
+
+	linking []*row // that changed, while their lists don't know
 
 	ends    row // ring of all rows: ends.newer is the oldest
 	partial []*row
@@ -98,11 +102,14 @@ const (
 	loadBatch  = 5_000
 )
 
-func newDirectory(rules *Rules, load func(context.Context, []Key) ([]StoredRow, error)) *directory {
-	d := &directory{load: load, rules: rules, limit: cacheBytes, rows: make([]map[string]*row, len(rules.order))}
-	for _, t := range rules.order {
-		if t.target {
-			d.rows[t.at] = map[string]*row{}
+func newDirectory(cfg Config) *directory {
+	rules := cfg.Rules
+	d := &directory{load: cfg.Load, rules: rules, seeded: asOf(cfg.SeededAt), limit: cacheBytes, rows: make([]map[string]*row, len(rules.order)+len(rules.lists))}
+	for _, tables := range [][]*table{rules.order, rules.lists} {
+		for _, t := range tables {
+			if t.target {
+				d.rows[t.at] = map[string]*row{}
+			}
 		}
 	}
 	d.ends.older, d.ends.newer = &d.ends, &d.ends
@@ -222,7 +229,10 @@ func (d *directory) feed(p *plan, c *capture.Change, commit ledger.LSN, old []ca
 	case capture.OpUpdate:
 		if oldKey := p.rowKey(old, nil); old != nil && oldKey != "" && oldKey != key {
 			d.move(p, oldKey, c, commit, old)
-			r = d.get(p.t, key)
+			if r = d.get(p.t, key); r == nil || !r.known {
+				r = d.fromOld(p, r, key, commit, old)
+				clear(r.lists) // under this key it stands in none yet
+			}
 		} else if p.sameImage(old, c.New) {
 			return nil
 		}
@@ -253,6 +263,7 @@ func (d *directory) move(p *plan, oldKey string, c *capture.Change, commit ledge
 	r.begin(commit)
 	r.gone = true
 	d.mark(r)
+	d.link(r)
 }
 
 // fromOld makes the row of a change from its old tuple, so that no query is needed: the tuple is the state before.
@@ -262,6 +273,7 @@ func (d *directory) fromOld(p *plan, r *row, key string, commit ledger.LSN, old 
 	}
 	r.known = true
 	r.cur = p.image(old, nil, nil)
+	r.listAs(r.cur, false)
 	for i := range r.cur {
 		if r.cur[i].st == unknown || d.spilled {
 			d.wait(r)
@@ -276,6 +288,14 @@ func (d *directory) wait(r *row) {
 		r.partial = true
 		d.partial = append(d.partial, r)
 	}
+}
+
+// complete ends the feeding of a transaction, or of a part of it.
+func (d *directory) complete(ctx context.Context, commit ledger.LSN) error {
+	if err := d.fill(ctx); err != nil {
+		return err
+	}
+	return d.settleLinks(ctx, commit)
 }
 
 // fill completes rows that the stream told only in part with what is stored.
@@ -309,6 +329,7 @@ func (d *directory) fill(ctx context.Context) error {
 		r.prev = complete(r.prev, past)
 		r.cur = complete(r.cur, stored.cur)
 		r.name, r.named = "", false
+		r.listAs(stored.cur, stored.gone)
 		d.weigh(r)
 	})
 	for _, r := range d.partial {
@@ -334,9 +355,10 @@ func (d *directory) want(ctx context.Context, misses map[Key]struct{}) error {
 		err := d.fetch(ctx, keys, func(stored *row) {
 			r := d.rows[stored.t.at][stored.key]
 			r.known, r.gone, r.lsn, r.cur, r.prev, r.name, r.named = true, stored.gone, stored.lsn, stored.cur, stored.prev, "", false
+			r.listAs(r.cur, r.gone)
 			d.weigh(r)
 			for _, img := range []image{r.cur, r.prev} {
-				r.t.needs(img, func(t *table, key string) {
+				r.t.needs(r.key, img, func(t *table, key string) {
 					if d.rows[t.at][key] == nil {
 						next[Key{t.name, key}] = struct{}{}
 					}
@@ -352,12 +374,26 @@ func (d *directory) want(ctx context.Context, misses map[Key]struct{}) error {
 }
 
 // needs tells which rows a row's owner, name and tenant lead to.
-func (t *table) needs(img image, need func(*table, string)) {
+func (t *table) needs(key string, img image, need func(*table, string)) {
 	if img == nil {
 		return
 	}
+	if t.from != nil {
+		for _, key := range splitKeys(img.text(1)) {
+			need(t.from, key)
+		}
+		return
+	}
+	chosen := false
 	for i := range t.owner {
 		o := &t.owner[i]
+		if o.links != nil {
+			need(o.links, key)
+			continue
+		}
+		if chosen {
+			continue
+		}
 		if v := img.get(t.dirAt[o.column]); v.st == known {
 			typ := ""
 			if o.typ != "" {
@@ -366,7 +402,7 @@ func (t *table) needs(img image, need func(*table, string)) {
 			if to := o.target(typ); to != nil {
 				need(to, v.s)
 			}
-			break
+			chosen = true
 		}
 	}
 	for column, ref := range t.refs {

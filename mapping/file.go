@@ -73,6 +73,8 @@ type (
 	fileOwner struct {
 		Column string            `yaml:"column"`
 		Table  string            `yaml:"table"`
+		From   string            `yaml:"from"`
+		By     string            `yaml:"by"`
 		Type   string            `yaml:"type"`
 		ID     string            `yaml:"id"`
 		Tables map[string]string `yaml:"tables"`

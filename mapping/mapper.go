@@ -43,9 +43,9 @@ type work struct {
 	fields  []ledger.Field
 	changed []bool
 	memory  memory
-	x       mapping           // the row change at hand
-	hops    [maxHops + 1]view // on the way to its record
-	seen    []record          // that list it
+	x       mapping  // the row change at hand
+	hops    hops     // on the way to its record
+	seen    []record // that list it
 }
 
 // state is what one change leaves to the next.
@@ -82,9 +82,20 @@ const (
 	rounds = 40
 )
 
-// NewMapper makes a mapper. load reads directory rows from the audit database; rows that are not there it leaves out.
-// reg may be nil.
-func NewMapper(rules *Rules, load func(ctx context.Context, keys []Key) ([]StoredRow, error), log *zap.Logger, reg prometheus.Registerer) *Mapper {
+// Config is what a mapper works with.
+type Config struct {
+	Rules *Rules
+	// Load reads directory rows from the audit database; rows that are not there it leaves out.
+	Load func(ctx context.Context, keys []Key) ([]StoredRow, error)
+	// SeededAt is where the snapshot was taken that the directory was last filled from: see Seeding.
+	SeededAt ledger.LSN
+	Log      *zap.Logger
+	Reg      prometheus.Registerer // may be nil
+}
+
+// NewMapper makes a mapper.
+func NewMapper(cfg Config) *Mapper {
+	rules, reg := cfg.Rules, cfg.Reg
 	unplaced := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "unplaced_total", Help: "Entries that stand under no record although they should.",
 	}, []string{"reason"})
@@ -100,7 +111,7 @@ func NewMapper(rules *Rules, load func(ctx context.Context, keys []Key) ([]Store
 		unplaced.WithLabelValues(name)
 	}
 	m := &Mapper{
-		rules: rules, dir: newDirectory(rules, load), log: log, unplaced: unplaced,
+		rules: rules, dir: newDirectory(cfg), log: cfg.Log, unplaced: unplaced,
 		plans: map[*capture.Relation]*plan{}, window: windowBytes, spillAt: spillBytes, stamps: map[string]stamp{},
 	}
 	m.work.misses = map[Key]struct{}{}
@@ -169,8 +180,11 @@ func (m *Mapper) feed(ctx context.Context, tx *capture.Tx, spill func([]StoredRo
 			continue
 		}
 		r := m.dir.feed(p, c, commit, p.trustedOld(c))
-		if r != nil && !r.gone {
-			m.note(r)
+		if r != nil {
+			m.dir.link(r)
+			if !r.gone {
+				m.note(r)
+			}
 		}
 		if len(m.dir.partial) >= loadBatch {
 			if err := m.dir.fill(ctx); err != nil {
@@ -178,7 +192,7 @@ func (m *Mapper) feed(ctx context.Context, tx *capture.Tx, spill func([]StoredRo
 			}
 		}
 		if spill != nil && m.dir.fresh+m.named >= m.spillAt {
-			if err := m.dir.fill(ctx); err != nil {
+			if err := m.dir.complete(ctx, commit); err != nil {
 				return err
 			}
 			if err := spill(m.dir.takeDirty(false)); err != nil {
@@ -188,7 +202,7 @@ func (m *Mapper) feed(ctx context.Context, tx *capture.Tx, spill func([]StoredRo
 			m.dir.trim()
 		}
 	}
-	return m.dir.fill(ctx)
+	return m.dir.complete(ctx, commit)
 }
 
 // entries is the second pass. It maps a window of changes, trusting that the directory rows are at hand; where some were
@@ -383,34 +397,6 @@ func (d *directory) takeDirty(pin bool) []StoredRow {
 	}
 	d.dirty, d.fresh = d.dirty[:0], 0
 	return rows
-}
-
-// Seed turns a row of the snapshot into what is stored: values are the columns of the table's SeedTable, in that order.
-func (m *Mapper) Seed(table string, values []capture.Value) (StoredRow, *RecordName, *UserName, error) {
-	t := m.rules.tables[table]
-	if t == nil || !t.target || len(values) != len(t.dir) {
-		return StoredRow{}, nil, nil, fmt.Errorf("seed the directory: table %s has no directory with %d columns", table, len(values))
-	}
-	img := make(image, len(values))
-	for i := range values {
-		img[i] = tupleValue(values, nil, i)
-	}
-	keys := make([]string, len(t.key))
-	for i := range keys {
-		if img[i].st != known {
-			return StoredRow{}, nil, nil, fmt.Errorf("seed the directory: a row of %s has no %s", table, t.key[i])
-		}
-		keys[i] = img[i].s
-	}
-	r := &row{t: t, key: RowKey(keys...), cur: img}
-	if len(keys) == 1 {
-		r.key = string(append([]byte(nil), r.key...)) // the values are only lent
-	}
-	for i := range img {
-		img[i].s = string(append([]byte(nil), img[i].s...))
-	}
-	record, user := m.rules.nameOfRow(t, r.key, img)
-	return r.encode(), record, user, nil
 }
 
 // boundary is the entry that closes a transaction.

@@ -8,8 +8,8 @@ import (
 	"casebook.example/audit/ledger"
 )
 
-// maxHops bounds the way from a row to its record: more is a loop.
-const maxHops = 64
+// maxRecords bounds how many records list one entry; a remark says when it were more.
+const maxRecords = 1000
 
 // record is where an entry belongs.
 type record struct {
@@ -25,111 +25,194 @@ func (x *mapping) place(e *ledger.Entry) {
 		e.TenantID = x.tenant(&x.is)
 		return
 	}
-	main, why := x.owner(&x.is)
-	x.w.seen = append(x.w.seen[:0], main)
-	if main.t != nil {
+	w := x.w
+	w.seen = w.seen[:0]
+	why := x.owners(&x.is)
+	if len(w.seen) > 0 {
+		main := w.seen[0]
 		e.Application, e.RecordType = main.t.record.Application, main.t.record.Type
 		e.RecordID, e.RecordName, e.TenantID = main.id, main.name, main.tenant
-	} else if !x.t.optional || why != "" {
-		reason := reasonParent
-		if why == "" {
-			reason, why = reasonNoOwner, "no owner column has a value"
+	} else {
+		if !x.t.optional || why != "" {
+			reason := reasonParent
+			if why == "" {
+				reason, why = reasonNoOwner, "nothing says to which record it belongs"
+			}
+			w.unplaced[reason]++
 		}
-		x.w.unplaced[reason]++
-		e.Remark = why
+		w.seen = append(w.seen, record{}) // further records count from 1
 	}
+	e.Remark = why
 	if e.TenantID == "" {
 		e.TenantID = x.tenant(&x.is)
 	}
 	if x.c.Op == capture.OpUpdate && x.t.record == nil {
-		from, _ := x.owner(&x.was) // moved: the entry belongs to both
-		x.list(from)
+		x.owners(&x.was) // moved: the entry belongs to both
 	}
 	for i := range x.t.also {
-		r, why := x.follow(&x.is, x.t.also[i:i+1], 0)
-		x.list(r)
-		if why != "" {
-			e.Remark = join(e.Remark, why)
-		}
+		e.Remark = join(e.Remark, x.follow(&x.is, x.t.also[i:i+1], nil))
 		if x.c.Op == capture.OpUpdate {
-			r, _ := x.follow(&x.was, x.t.also[i:i+1], 0)
-			x.list(r)
+			x.follow(&x.was, x.t.also[i:i+1], nil)
 		}
+	}
+	for i, r := range w.seen[1:] {
+		if i == maxRecords {
+			e.Remark = join(e.Remark, strconv.Itoa(len(w.seen)-1-maxRecords)+" more records list this")
+			break
+		}
+		x.also(i+1, r)
 	}
 }
 
-// list writes a further record, once.
+// list notes a record that lists the entry, once.
 func (x *mapping) list(r record) {
-	if r.t == nil {
-		return
-	}
 	for _, s := range x.w.seen {
 		if s.t == r.t && s.id == r.id {
 			return
 		}
 	}
-	x.also(len(x.w.seen), r)
 	x.w.seen = append(x.w.seen, r)
 }
 
-// owner gives the record of the changed row in one of its states.
-func (x *mapping) owner(v *view) (record, string) {
+// owners notes the records of the changed row in one of its states.
+func (x *mapping) owners(v *view) (why string) {
 	if x.t.record == nil {
-		return x.follow(v, x.t.owner, 0)
+		return x.follow(v, x.t.owner, nil)
 	}
 	r := record{t: x.t, tenant: x.tenant(v), name: x.rowName(v)}
 	if key := v.get(x.t.key[0]); key.st == known {
 		r.id = x.w.memory.keep(key.s)
 	}
-	return r, ""
+	x.list(r)
+	return ""
 }
 
-// follow goes from a row to its record: the first owner that has a value, then that row's owner. Why says what is in the
-// way; no record and no reason is a row without any owner.
-func (x *mapping) follow(v *view, owners []ownerRule, hops int) (record, string) {
+// trace is the way that was come so far, so that a circle is noticed.
+type trace struct {
+	row *row
+	up  *trace
+}
+
+func (t *trace) holds(r *row) bool {
+	for ; t != nil; t = t.up {
+		if t.row == r {
+			return true
+		}
+	}
+	return false
+}
+
+// follow goes from a row to its records and notes them: of the owners that are columns, the first that has a value; and
+// the rows of each list that name it. Why says what is in the way; no record and no reason is a row without any owner.
+func (x *mapping) follow(v *view, owners []ownerRule, up *trace) (why string) {
+	chosen := false
 	for i := range owners {
 		o := &owners[i]
+		if o.links != nil {
+			why = join(why, x.followLinks(v, o.links, up))
+			continue
+		}
+		if chosen {
+			continue
+		}
 		id := v.get(o.column)
 		if id.st == null {
 			continue
 		}
+		chosen = true
 		if id.st == unknown {
-			return record{}, "the value of " + v.t.name + "." + o.column + " is not known"
+			why = join(why, "the value of "+v.t.name+"."+o.column+" is not known")
+			continue
 		}
 		to := o.to
 		if o.typ != "" {
 			typ := v.get(o.typ)
 			if to = o.target(typ.s); to == nil {
-				return record{}, "no table is mapped for " + v.t.name + "." + o.typ + " = " + strings.Clone(typ.s)
+				why = join(why, "no table is mapped for "+v.t.name+"."+o.typ+" = "+strings.Clone(typ.s))
+				continue
 			}
 		}
-		r := x.dir.find(x.w, to, id.s)
-		if r == nil {
-			return record{}, "not loaded yet"
-		}
-		if !r.known {
-			return record{}, "parent " + to.name + " " + r.key + " was never seen"
-		}
-		img := r.at(x.w.commit, v.side)
-		if to.record != nil {
-			found := record{t: to, id: r.key, name: x.nameOf(x.w, r, v.side)}
-			if at, ok := to.dirAt[to.tenant]; ok {
-				found.tenant = img.text(at)
-			}
-			return found, ""
-		}
-		if hops == maxHops {
-			return record{}, "the owners of " + to.name + " " + r.key + " go round in a circle"
-		}
-		next := &x.w.hops[hops]
-		*next = view{t: to, img: img, side: v.side}
-		found, why := x.follow(next, to.owner, hops+1)
-		if found.t == nil && why == "" && !to.optional {
-			why = to.name + " " + r.key + " has no owner"
-		}
-		return found, why
+		why = join(why, x.followRow(to, id.s, v.side, up))
 	}
-	return record{}, ""
+	return why
+}
+
+// followRow notes the records of a row of the directory.
+func (x *mapping) followRow(to *table, key string, side side, up *trace) (why string) {
+	r := x.dir.find(x.w, to, key)
+	if r == nil {
+		return "not loaded yet"
+	}
+	if !r.known {
+		return "parent " + to.name + " " + r.key + " was never seen"
+	}
+	img := r.at(x.w.commit, side)
+	if to.record != nil {
+		found := record{t: to, id: r.key, name: x.nameOf(x.w, r, side)}
+		if at, ok := to.dirAt[to.tenant]; ok {
+			found.tenant = img.text(at)
+		}
+		x.list(found)
+		return ""
+	}
+	if up.holds(r) {
+		return "the owners of " + to.name + " " + r.key + " go round in a circle"
+	}
+	before := len(x.w.seen)
+	next := x.w.hop(to, img, side)
+	why = x.follow(next, to.owner, &trace{r, up})
+	x.w.hops.n--
+	if why == "" && !to.optional && len(x.w.seen) == before && !x.leads(next, to.owner) {
+		why = to.name + " " + r.key + " has no owner"
+	}
+	return why
+}
+
+// leads says whether a row has an owner at all: it may be one that stands in the list already.
+func (x *mapping) leads(v *view, owners []ownerRule) bool {
+	for i := range owners {
+		if o := &owners[i]; o.links == nil && v.get(o.column).st == known {
+			return true
+		} else if o.links != nil {
+			if l := x.dir.get(o.links, v.get(v.t.key[0]).s); l != nil && l.at(x.w.commit, v.side).text(1) != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// followLinks notes the records of all rows that name this one.
+func (x *mapping) followLinks(v *view, list *table, up *trace) (why string) {
+	id := v.get(v.t.key[0])
+	if id.st != known {
+		return "the key of " + v.t.name + " is not known"
+	}
+	l := x.dir.find(x.w, list, id.s)
+	if l == nil {
+		return "not loaded yet"
+	}
+	for _, key := range splitKeys(l.at(x.w.commit, v.side).text(1)) {
+		why = join(why, x.followRow(list.from, key, v.side, up))
+	}
+	return why
+}
+
+// hops are the views of the rows on the way to a record, used again and again.
+type hops struct {
+	views []*view
+	n     int
+}
+
+func (w *work) hop(t *table, img image, side side) *view {
+	h := &w.hops
+	if h.n == len(h.views) {
+		h.views = append(h.views, &view{})
+	}
+	v := h.views[h.n]
+	h.n++
+	*v = view{t: t, img: img, side: side}
+	return v
 }
 
 // tenant gives the row's own tenant.

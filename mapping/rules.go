@@ -11,7 +11,8 @@ import (
 type Rules struct {
 	hash        [32]byte
 	tables      map[string]*table
-	order       []*table
+	order       []*table // of the file
+	lists       []*table // of links
 	users       *usersRule
 	context     []contextRule
 	definitions *definitionsRule
@@ -74,15 +75,20 @@ type table struct {
 	dir     []string              // columns of the directory, the key first
 	dirAt   map[string]int        // where they stand
 	pairs   map[string]*ownerRule // by the column of the id: owners whose table depends on a type
+	links   []*table              // lists that its rows stand in
+	from    *table                // of a list of links: the table whose rows it lists
 	called  *template             // what other rows call it; nil: its name
 	ownName bool                  // the row's name needs no other row: it may be kept
 }
 
+// ownerRule is one way from a row towards its record: by a column, by a pair of type and id, or back through the rows of
+// another table that name this one.
 type ownerRule struct {
 	column string // or the pair's id
 	to     *table
 	typ    string            // column with the type
 	tables map[string]*table // its values
+	links  *table            // the list of the rows that name this one; see linksTable
 }
 
 type refRule struct {
@@ -134,21 +140,31 @@ func (r *Rules) Tables() []TableFate {
 	return fates
 }
 
-// SeedTables are the tables that the directory is filled from before streaming starts.
+// SeedTables says what the directory is filled from before streaming starts. A table may stand there more than once.
 func (r *Rules) SeedTables() []SeedTable {
 	var tables []SeedTable
 	for _, t := range r.order {
 		if len(t.dir) > 0 {
 			schema, name, _ := strings.Cut(t.name, ".")
-			tables = append(tables, SeedTable{Schema: schema, Name: name, Columns: slices.Clone(t.dir)})
+			tables = append(tables, SeedTable{Schema: schema, Name: name, Columns: slices.Clone(t.dir), t: t})
 		}
+	}
+	for _, t := range r.lists {
+		schema, name, _ := strings.Cut(t.from.name, ".")
+		by := t.key[0]
+		tables = append(tables, SeedTable{Schema: schema, Name: name, Columns: append([]string{by}, t.from.key...), OrderBy: by, t: t})
 	}
 	return tables
 }
 
+// targets are the tables that the way leads to next.
 func (o *ownerRule) targets(yield func(*table) bool) {
 	if o.to != nil {
 		yield(o.to)
+		return
+	}
+	if o.links != nil {
+		yield(o.links.from)
 		return
 	}
 	for _, word := range slices.Sorted(maps.Keys(o.tables)) { // sorted: the same file, the same first fault

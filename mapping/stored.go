@@ -41,6 +41,13 @@ func (d *directory) decode(s *StoredRow) (*row, error) {
 	case state.Prev != nil:
 		r.prev = t.imageOf(state.Prev)
 	}
+	if r.lsn < d.seeded {
+		if t.from != nil {
+			r.cur, r.prev = image{r.cur[0], {"", known}}, nil
+		} else {
+			r.gone = true
+		}
+	}
 	return r, nil
 }
 

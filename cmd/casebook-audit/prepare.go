@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,8 +15,9 @@ import (
 )
 
 const (
-	seedRows     = 5000            // directory rows that one transaction of the audit database takes while it is filled
-	seedProgress = 2 * time.Second // between two lines of progress
+	seedRows        = 5000            // directory rows that one transaction of the audit database takes while it is filled
+	seedConnections = 4               // of the source, that read the snapshot
+	seedProgress    = 2 * time.Second // between two lines of progress
 )
 
 // prepare brings source and audit database to where streaming can begin: the same source as before, a slot, a directory
@@ -112,13 +114,15 @@ func (s *session) seed(ctx context.Context, gap string) error {
 	if err != nil {
 		return err
 	}
-	var tables []capture.TableColumns
-	for _, t := range s.rules.SeedTables() {
-		tables = append(tables, capture.TableColumns{Schema: t.Schema, Table: t.Name, Columns: t.Columns})
+	seeder, err := s.newSeeder(ctx, ledger.LSN(slot.ConsistentPoint))
+	if err != nil {
+		return err
 	}
-	seeder := &seeder{session: s, ctx: ctx, tables: tables, told: time.Now()}
-	s.log.Info("filling the directory", zap.Int("tables", len(tables)), zap.Stringer("consistent_point", slot.ConsistentPoint))
-	if err := capture.ReadSnapshot(ctx, s.source, slot.SnapshotName, tables, seeder.row, seeder.progress); err != nil {
+	s.log.Info("filling the directory", zap.Int("tables", len(seeder.tables)), zap.Int64("rows_about", seeder.about), zap.Stringer("consistent_point", slot.ConsistentPoint))
+	err = capture.ReadSnapshot(ctx, s.source, slot.SnapshotName, seeder.tables, seedConnections, capture.SnapshotReader{
+		Row: seeder.row, Done: seeder.done, Progress: seeder.progress,
+	})
+	if err != nil {
 		return err
 	}
 	if err := seeder.store(); err != nil {
@@ -138,12 +142,16 @@ func (s *session) seed(ctx context.Context, gap string) error {
 	})
 }
 
-// seeder takes the rows of the snapshot, one after another, and stores them in parts.
+// seeder takes the rows of the snapshot and stores them in parts. Several connections of the source feed it at the same
+// time; the audit database has one writer.
 type seeder struct {
 	*session
-	ctx    context.Context // of the one call that it lives in
-	tables []capture.TableColumns
+	ctx      context.Context // of the one call that it lives in
+	tables   []capture.TableColumns
+	seedings []*mapping.Seeding
+	about    int64 // rows that the source expects
 
+	mu      sync.Mutex // what follows
 	rows    []mapping.StoredRow
 	records []mapping.RecordName
 	users   []mapping.UserName
@@ -151,12 +159,31 @@ type seeder struct {
 	told    time.Time
 }
 
-func (s *seeder) row(table int, values []capture.Value) error {
-	t := &s.tables[table]
-	row, record, user, err := s.mapper.Seed(t.Schema+"."+t.Table, values)
-	if err != nil {
-		return err
+func (s *session) newSeeder(ctx context.Context, at ledger.LSN) (*seeder, error) {
+	sd := &seeder{session: s, ctx: ctx, told: time.Now()}
+	for _, t := range s.rules.SeedTables() {
+		sd.tables = append(sd.tables, capture.TableColumns{Schema: t.Schema, Table: t.Name, Columns: t.Columns, OrderBy: t.OrderBy})
+		sd.seedings = append(sd.seedings, s.rules.Seeding(t, at))
 	}
+	estimates, err := capture.EstimateRows(ctx, s.source, sd.tables)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range estimates {
+		sd.about += n
+	}
+	return sd, nil
+}
+
+func (s *seeder) row(table int, values []capture.Value) error {
+	return s.seedings[table].Row(values, s.keep)
+}
+
+func (s *seeder) done(table int, _ int64) error { return s.seedings[table].End(s.keep) }
+
+func (s *seeder) keep(row mapping.StoredRow, record *mapping.RecordName, user *mapping.UserName) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.rows = append(s.rows, row)
 	if record != nil {
 		s.records = append(s.records, *record)
@@ -178,10 +205,12 @@ func (s *seeder) store() error {
 }
 
 func (s *seeder) progress(table int, rows int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if time.Since(s.told) < seedProgress {
 		return
 	}
 	s.told = time.Now()
 	t := s.tables[table]
-	s.log.Info("filling the directory", zap.String("table", t.Schema+"."+t.Table), zap.Int64("rows", rows), zap.Int64("of_all", s.total))
+	s.log.Info("filling the directory", zap.String("table", t.Schema+"."+t.Table), zap.Int64("rows", rows), zap.Int64("of_all", s.total), zap.Int64("about", s.about))
 }

@@ -33,7 +33,6 @@ type session struct {
 	log    *zap.Logger
 	source capture.Config
 	writer *sink.Writer
-	mapper *mapping.Mapper
 }
 
 // runSession captures until something fails or ctx is done, and closes everything. began is called when the stream runs.
@@ -54,18 +53,20 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 	s := &session{
 		health: d.health, rules: d.rules, log: d.log, writer: writer,
 		source: capture.Config{DSN: d.cfg.Source.DSN, Slot: d.cfg.Source.Slot, Publication: d.cfg.Source.Publication},
-		mapper: mapping.NewMapper(d.rules, pipe.load, d.log.Named("mapping"), metrics),
 	}
 	if err := s.prepare(ctx); err != nil {
 		return false, fmt.Errorf("source: %w", err)
 	}
 	at := writer.Position()
+	mapper := mapping.NewMapper(mapping.Config{
+		Rules: d.rules, Load: pipe.load, SeededAt: at.ConsistentPoint, Log: d.log.Named("mapping"), Reg: metrics,
+	})
 	s.source.SkipThrough = capture.LSN(at.CommitLSN)
 	stream, err := capture.Open(ctx, s.source, capture.LSN(max(at.EndLSN, at.AckedLSN)), d.log, metrics)
 	if err != nil {
 		return false, fmt.Errorf("source: %w", err)
 	}
-	pipe.stream, pipe.mapper, pipe.prevCommit = stream, s.mapper, at.CommitLSN
+	pipe.stream, pipe.mapper, pipe.prevCommit = stream, mapper, at.CommitLSN
 	began()
 	d.health.set(phaseStreaming, "")
 
