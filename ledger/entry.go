@@ -43,6 +43,10 @@ const (
 //	oldname.COL    name of the row that old.COL refers to, as of the change; type "text"
 //	newname.COL    likewise for new.COL
 //	label.COL      words for the column where they differ from Label(COL); type "text"
+//	soft           the column that marks the row as deleted, where a delete left the row in its table; type "text"
+//	form.COL       "enum" or "money" where values read otherwise than their type says; type "text"
+//	hash.old.COL   HMAC-SHA-256 of a masked value under the deployment's key, hexadecimal: equal values can be proven equal
+//	hash.new.COL
 //	class.COL      "restricted" where reading the value needs a right to the record; type "text"
 //	ctx.KEY        further context that the application sent
 //
@@ -100,6 +104,11 @@ type Entry struct {
 	Fields []Field
 }
 
+// attached says whether the entry accompanies a row change of the stream: it has the change's place, and is not one.
+func (e *Entry) attached() bool {
+	return e.Kind != KindChange && e.Kind != KindTruncate && e.Kind != KindTransaction
+}
+
 // The values of Entry.Initiator.
 const (
 	InitiatorUser         = "user"
@@ -114,4 +123,10 @@ const (
 	ActionCreate = "create"
 	ActionUpdate = "update"
 	ActionDelete = "delete"
+)
+
+// The values of Entry.Action for KindGap.
+const (
+	ActionGap      = "gap"      // a stretch of the stream was not seen
+	ActionCoverage = "coverage" // something of the source is not covered
 )

@@ -109,6 +109,12 @@ func (v *Verifier) stream(r *Row, broken func(detector, format string, args ...a
 	if e.CommitLSN == 0 {
 		return nil
 	}
+	if e.attached() {
+		if e.CommitLSN < v.commit || e.CommitLSN == v.commit && e.Ordinal < v.ordinal {
+			return broken(DetectOrder, "commit LSN %s, ordinal %d does not follow %s, %d", e.CommitLSN, e.Ordinal, v.commit, v.ordinal)
+		}
+		return nil
+	}
 	if e.CommitLSN < v.commit || e.CommitLSN == v.commit && e.Ordinal <= v.ordinal {
 		return broken(DetectOrder, "commit LSN %s, ordinal %d does not follow %s, %d", e.CommitLSN, e.Ordinal, v.commit, v.ordinal)
 	}

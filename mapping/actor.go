@@ -5,15 +5,19 @@ import (
 	"encoding/json"
 	"strings"
 
+	"casebook.example/audit/capture"
 	"casebook.example/audit/ledger"
 )
 
-const stampPrefix = "casebook.audit"
+const (
+	stampPrefix = "casebook.audit"
+	bemiPrefix  = "_bemi" // of the messages that Bemi's libraries write: the application's context as JSON
+)
 
-// stampVariables are the session variables that the stamp carries.
+// stampVariables are what may name the user: the session variables that the stamp carries, and Bemi's message.
 var stampVariables = []string{
 	"audit.user_id", "audit.user_unique_name", "app.current_user_id", "request.jwt.claims", "hasura.user",
-	"pghistory.context_metadata", "logidze.meta",
+	"pghistory.context_metadata", "logidze.meta", bemiPrefix,
 }
 
 // stamp is what a session said of itself, as the trigger wrote it into the WAL.
@@ -44,18 +48,39 @@ type actor struct {
 // unattributed stands before the first stamp of a transaction.
 func unattributed() actor { return actor{initiator: ledger.InitiatorUnattributed} }
 
-// actorOf reads a stamp.
-func (m *Mapper) actorOf(w *work, content []byte) actor {
-	s, ok := m.readStamp(content)
-	if !ok {
-		return actor{initiator: ledger.InitiatorUnattributed, remark: "the stamp of this change cannot be read"}
+// message takes a logical message in: a stamp, or another one that names the user. Others are not ours.
+func (m *Mapper) message(w *work, c *capture.Change) {
+	switch c.Prefix {
+	case stampPrefix:
+		s, ok := m.readStamp(c.Content)
+		if !ok {
+			w.actor = actor{initiator: ledger.InitiatorUnattributed, remark: "the stamp of this change cannot be read"}
+			return
+		}
+		w.stamp = s
+	case bemiPrefix:
+		w.bemi = string(c.Content)
+	default:
+		return
 	}
+	w.actor = m.actorOf(w)
+	if c.Prefix == stampPrefix {
+		m.backends.saw(w.actor.userID, w.actor.pid, w.tx.CommitTime)
+	}
+}
+
+// actorOf says who the session is.
+func (m *Mapper) actorOf(w *work) actor {
+	s := &w.stamp
 	a := actor{initiator: ledger.InitiatorOperator, role: s.Role, app: s.App, pid: s.PID}
 	if s.Addr != nil {
 		a.addr = *s.Addr
 	}
 	for _, rule := range m.rules.context {
 		id := s.Context[rule.variable]
+		if rule.variable == bemiPrefix {
+			id = w.bemi
+		}
 		if id != "" && rule.path != "" {
 			id = jsonPath(id, rule.path)
 		}
@@ -77,17 +102,42 @@ func (m *Mapper) actorOf(w *work, content []byte) actor {
 	if u == nil {
 		return a
 	}
-	r := m.dir.find(w, u.t, a.userID)
-	if r == nil || !r.known {
+	r := m.user(w, a.userID)
+	if r == nil {
 		a.remark = "user " + a.userID + " is not in the directory"
 		return a
 	}
 	img := r.at(w.commit, before)
-	a.email, a.name = img.text(u.email), img.text(u.name)
+	a.userID, a.email, a.name = r.key, img.text(u.email), img.text(u.name)
 	if initiator := u.initiators[img.text(u.kind)]; initiator != "" {
 		a.initiator = initiator
 	}
 	return a
+}
+
+// user finds a user by key, or by an address that one user alone has.
+func (m *Mapper) user(w *work, id string) *row {
+	u := m.rules.users
+	r := m.dir.find(w, u.t, id)
+	if r == nil || r.known || u.byEmail == nil {
+		return seen(r)
+	}
+	l := m.dir.find(w, u.byEmail, id)
+	if l == nil {
+		return nil
+	}
+	keys := splitKeys(l.at(w.commit, before).text(1))
+	if len(keys) != 1 {
+		return nil
+	}
+	return seen(m.dir.find(w, u.t, keys[0]))
+}
+
+func seen(r *row) *row {
+	if r == nil || !r.known {
+		return nil
+	}
+	return r
 }
 
 // readStamp reads the JSON. A session that works for one user writes the same stamp in each transaction, but for the

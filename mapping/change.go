@@ -33,9 +33,7 @@ func (v *view) get(column string) value {
 // not to be used.
 func (m *Mapper) change(w *work, c *capture.Change) *ledger.Entry {
 	if c.Op == capture.OpMessage {
-		if c.Prefix == stampPrefix {
-			w.actor = m.actorOf(w, c.Content)
-		}
+		m.message(w, c)
 		return nil
 	}
 	p := m.plan(c.Rel)
@@ -46,7 +44,7 @@ func (m *Mapper) change(w *work, c *capture.Change) *ledger.Entry {
 		return m.unmapped(w, p, c)
 	case p.t.fate == FateOff || p.t.fate == FateExcluded || p.t.fate == FateLabels:
 		w.count.excluded++
-		return nil
+		return m.directoryEntry(w, p, c)
 	case c.Op == capture.OpTruncate:
 		w.count.entries++
 		return m.truncate(w, p, c)
@@ -61,6 +59,9 @@ func (m *Mapper) change(w *work, c *capture.Change) *ledger.Entry {
 	w.count.entries++
 	return x.entry()
 }
+
+// pathSoft names the column that says that a row counts as deleted.
+const pathSoft = "soft"
 
 type softChange uint8
 
@@ -115,7 +116,7 @@ func (x *mapping) differs(i int) bool {
 	if i >= len(x.old) || x.old[i].State == capture.Absent {
 		// Nothing is known of the old value. A key that is not in the old tuple did not change.
 		col := &x.p.cols[i]
-		return !col.key && !col.hidden && new.State != capture.Unchanged && new.State != capture.Absent
+		return !col.key && (!col.hidden || x.t.target && col.tenant) && new.State != capture.Unchanged && new.State != capture.Absent
 	}
 	if sameValue(x.old[i], new) {
 		return false
@@ -168,7 +169,10 @@ func (x *mapping) entry() *ledger.Entry {
 	e.RowName = x.rowName(&x.is)
 	w.fields = w.fields[:0]
 	x.place(e)
-	x.columns()
+	if x.soft == softDeleted { // the row is still there
+		x.add(ledger.Field{Path: pathSoft, Type: "text", State: ledger.FieldValue, Value: x.p.cols[x.p.soft[x.softBy].column].name})
+	}
+	x.columns(e.TenantID)
 	e.Summary = x.summary()
 	x.who(e)
 	e.Fields = w.memory.keepFields(w.fields)
@@ -214,14 +218,29 @@ func (x *mapping) hiddenBySoft(i int) bool {
 	if x.soft == softNone {
 		return false
 	}
+	if _, kept := x.t.dirAt[x.p.cols[i].name]; kept {
+		return false // the directory must follow from the log
+	}
 	s := &x.p.soft[x.softBy]
 	return i == s.by || i == s.column && s.value == ""
 }
 
+// otherTenant: the row's own tenant is said where it is not the entry's, which is that of the record.
+func (x *mapping) otherTenant(i int, tenant string) bool {
+	if x.c.Op == capture.OpUpdate || !x.p.cols[i].tenant {
+		return false
+	}
+	v := tupleValue(x.c.New, x.old, i)
+	if x.c.Op == capture.OpDelete {
+		v = tupleValue(x.old, nil, i)
+	}
+	return v.st != unknown && v.s != tenant
+}
+
 // columns writes the changed columns.
-func (x *mapping) columns() {
+func (x *mapping) columns(tenant string) {
 	for i := range x.p.cols {
-		if !x.changed[i] || x.hiddenBySoft(i) {
+		if !x.changed[i] && !x.otherTenant(i, tenant) || x.hiddenBySoft(i) {
 			continue
 		}
 		col, paths := &x.p.cols[i], &x.p.paths[i]
@@ -242,6 +261,12 @@ func (x *mapping) columns() {
 			if x.c.Op != capture.OpDelete {
 				x.refName(paths.newName, x.t.refersTo(&x.is, col.name), tupleValue(x.c.New, x.old, i), after)
 			}
+		}
+		if col.hashed {
+			x.hashes(i, paths)
+		}
+		if col.form != "" {
+			x.add(ledger.Field{Path: paths.form, Type: "text", State: ledger.FieldValue, Value: col.form})
 		}
 		if col.label != "" {
 			x.add(ledger.Field{Path: paths.label, Type: "text", State: ledger.FieldValue, Value: col.label})

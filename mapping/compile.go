@@ -38,6 +38,9 @@ func (c *compiler) compile() error {
 	if err := c.context(); err != nil {
 		return err
 	}
+	if f.Authors != nil {
+		c.rules.authors = *f.Authors
+	}
 	for _, t := range c.rules.order {
 		tc := &tableCompiler{compiler: c, t: t, f: f.Tables[t.name]}
 		if err := tc.compile(); err != nil {
@@ -62,6 +65,25 @@ func (c *compiler) compile() error {
 		return err
 	}
 	c.directories()
+	return c.directoryColumns()
+}
+
+// directoryColumns: the directory must follow from the log alone. So what it keeps must be in the entries.
+func (c *compiler) directoryColumns() error {
+	for _, t := range c.rules.order {
+		for _, column := range t.dir {
+			switch {
+			case t.fate == FateOff:
+				return c.src.fail([]any{"tables", t.name, "fate"}, "%s is not published, but other tables show its names: they would stay those of the first day; use fate labels", t.name)
+			case t.noise[column]:
+				return c.src.fail([]any{"tables", t.name}, "%s.%s is noise, but a name or an owner needs it: its changes must be in the log", t.name, column)
+			case t.class[column] >= classMasked:
+				return c.src.fail([]any{"tables", t.name}, "%s.%s is masked, but a name or an owner needs it", t.name, column)
+			case t.custom != nil && t.custom.Column == column:
+				return c.src.fail([]any{"tables", t.name}, "%s.%s holds custom fields: it cannot be part of a name", t.name, column)
+			}
+		}
+	}
 	return nil
 }
 
@@ -141,6 +163,9 @@ func (c *compiler) usersTable() error {
 	}
 	t.names(u.Email, u.Name, u.Kind)
 	c.rules.users = &usersRule{t: t, initiators: u.Initiators}
+	if u.Email != "" {
+		c.rules.users.byEmail = c.listOf(t, u.Email)
+	}
 	return nil
 }
 
@@ -244,9 +269,14 @@ func (c *compiler) directories() {
 	if r.definitions != nil {
 		visit(r.definitions.t)
 	}
-	for i, t := range r.lists {
+	r.shapes = c.ownTable("(shape)", "table", "shape")
+	r.truncated = c.ownTable("(truncated)", "table")
+	r.shapes.pinned, r.truncated.pinned = true, true
+	for i, t := range r.own {
 		t.at = len(r.order) + i
-		visit(t.from)
+		if t.from != nil {
+			visit(t.from)
+		}
 	}
 	for _, t := range r.order {
 		if !t.target {

@@ -149,6 +149,16 @@ func (c *tableCompiler) classes() error {
 	for _, column := range f.Enums {
 		t.enums[column] = true
 	}
+	t.money, t.hashed = map[string]bool{}, map[string]bool{}
+	for _, column := range f.Money {
+		t.money[column] = true
+	}
+	for i, column := range f.Hashed {
+		if t.class[column] != classMasked {
+			return c.fail([]any{"hashed", i}, "%s must be masked too: a hash beside its value says nothing, and of a secret that is never stored there is no hash either", column)
+		}
+		t.hashed[column] = true
+	}
 	for i, column := range t.key {
 		if t.class[column] >= classMasked {
 			return c.fail([]any{"key", i}, "%s is masked: it cannot be the key, which every entry shows", column)
@@ -356,6 +366,8 @@ func (c *tableCompiler) columns() {
 	add(c.f.Restricted...)
 	add(c.f.Noise...)
 	add(c.f.Enums...)
+	add(c.f.Money...)
+	add(c.f.Hashed...)
 	if t.fate != FateOff && t.fate != FateExcluded {
 		add(t.tenant)
 	}

@@ -90,6 +90,7 @@ type directory struct {
 	fresh  int // bytes of the dirty ones
 	taken  []*row
 
+	pinned  bool   // the rows that stay are loaded
 	linking []*row // that changed, while their lists don't know
 
 	ends    row // ring of all rows: ends.newer is the oldest
@@ -104,8 +105,8 @@ const (
 
 func newDirectory(cfg Config) *directory {
 	rules := cfg.Rules
-	d := &directory{load: cfg.Load, rules: rules, seeded: asOf(cfg.SeededAt), limit: cacheBytes, rows: make([]map[string]*row, len(rules.order)+len(rules.lists))}
-	for _, tables := range [][]*table{rules.order, rules.lists} {
+	d := &directory{load: cfg.Load, rules: rules, seeded: asOf(cfg.SeededAt), limit: cacheBytes, rows: make([]map[string]*row, len(rules.order)+len(rules.own))}
+	for _, tables := range [][]*table{rules.order, rules.own} {
 		for _, t := range tables {
 			if t.target {
 				d.rows[t.at] = map[string]*row{}
@@ -155,6 +156,9 @@ func (d *directory) add(t *table, key string) *row {
 
 // weigh counts a row's memory anew: its texts, and what a row, its places in the images and in the map take.
 func (d *directory) weigh(r *row) {
+	if r.t.pinned {
+		return // they are few, and don't count
+	}
 	n := 240 + 2*len(r.key) + len(r.name)
 	for _, v := range r.cur {
 		n += 24 + len(v.s)
@@ -172,7 +176,7 @@ func (d *directory) weigh(r *row) {
 func (d *directory) trim() {
 	for r := d.ends.newer; d.bytes > d.limit && r != &d.ends; {
 		next := r.newer
-		if !r.dirty && !r.taken && !r.partial {
+		if !r.dirty && !r.taken && !r.partial && !r.t.pinned {
 			d.unlink(r)
 			delete(d.rows[r.t.at], r.key)
 			d.bytes -= r.bytes

@@ -22,6 +22,7 @@ type (
 		Users        *fileUsers            `yaml:"users"`
 		CustomFields *fileDefinitions      `yaml:"custom_fields"`
 		Noise        []string              `yaml:"noise"`
+		Authors      *fileAuthors          `yaml:"authors"`
 		RecordTypes  map[string]string     `yaml:"record_types"`
 		Tables       map[string]*fileTable `yaml:"tables"`
 	}
@@ -32,6 +33,10 @@ type (
 		Name       string            `yaml:"name"`
 		Kind       string            `yaml:"kind"`
 		Initiators map[string]string `yaml:"initiators"`
+	}
+	fileAuthors struct {
+		Create string `yaml:"create"`
+		Update string `yaml:"update"`
 	}
 	fileDefinitions struct {
 		Table      string `yaml:"table"`
@@ -60,6 +65,8 @@ type (
 		Restricted    []string            `yaml:"restricted"`
 		Noise         []string            `yaml:"noise"`
 		Enums         []string            `yaml:"enums"`
+		Money         []string            `yaml:"money"`
+		Hashed        []string            `yaml:"hashed"`
 		Labels        map[string]string   `yaml:"labels"`
 		SoftDelete    []fileSoft          `yaml:"soft_delete"`
 		CustomFields  *fileCustom         `yaml:"custom_fields"`

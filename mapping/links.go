@@ -26,21 +26,33 @@ func (c *tableCompiler) linksTable(o fileOwner, key string, i int) (*table, erro
 	if len(c.t.key) != 1 {
 		return nil, c.src.fail(path, "%s has a key of %d columns: one column of %s cannot name its rows", c.t.name, len(c.t.key), from.name)
 	}
-	name := from.name + "(" + o.By + ")"
-	for _, t := range c.rules.lists {
+	return c.listOf(from, o.By), nil
+}
+
+// listOf gives the lists of a table's rows by a column.
+func (c *compiler) listOf(from *table, by string) *table {
+	name := from.name + "(" + by + ")"
+	for _, t := range c.rules.own {
 		if t.name == name {
-			return t, nil
+			return t
 		}
 	}
-	t := &table{
-		name: name, from: from, target: true, key: []string{o.By}, dir: []string{o.By, linksColumn},
-		dirAt: map[string]int{o.By: 0, linksColumn: 1},
-	}
-	from.names(o.By)
+	t := c.ownTable(name, by, linksColumn)
+	t.from = from
+	from.names(by)
 	from.links = append(from.links, t)
+	return t
+}
+
+// ownTable makes a table that the source does not have.
+func (c *compiler) ownTable(name, key string, columns ...string) *table {
+	t := &table{name: name, target: true, key: []string{key}, dir: append([]string{key}, columns...), dirAt: map[string]int{key: 0}}
+	for i, column := range columns {
+		t.dirAt[column] = i + 1
+	}
 	c.rules.tables[name] = t
-	c.rules.lists = append(c.rules.lists, t)
-	return t, nil
+	c.rules.own = append(c.rules.own, t)
+	return t
 }
 
 // splitKeys undoes appendKey.

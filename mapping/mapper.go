@@ -30,6 +30,8 @@ type Mapper struct {
 	spillAt  int
 	work     work             // of the transaction at hand
 	stamps   map[string]stamp // that were read before, without their last key
+	backends *backends
+	hashKey  []byte
 }
 
 // work is what is known while the changes of one transaction are walked over.
@@ -43,6 +45,7 @@ type work struct {
 	fields  []ledger.Field
 	changed []bool
 	memory  memory
+	shapes  []shape  // that the transaction brings
 	x       mapping  // the row change at hand
 	hops    hops     // on the way to its record
 	seen    []record // that list it
@@ -51,6 +54,9 @@ type work struct {
 // state is what one change leaves to the next.
 type state struct {
 	actor    actor
+	stamp    stamp  // the last one
+	bemi     string // the last message of Bemi's
+	shapes   int    // of work.shapes that are written
 	count    tally
 	unplaced [numReasons]int
 }
@@ -89,6 +95,7 @@ type Config struct {
 	Load func(ctx context.Context, keys []Key) ([]StoredRow, error)
 	// SeededAt is where the snapshot was taken that the directory was last filled from: see Seeding.
 	SeededAt ledger.LSN
+	HashKey  []byte // of the keyed hashes that the rules want
 	Log      *zap.Logger
 	Reg      prometheus.Registerer // may be nil
 }
@@ -96,23 +103,16 @@ type Config struct {
 // NewMapper makes a mapper.
 func NewMapper(cfg Config) *Mapper {
 	rules, reg := cfg.Rules, cfg.Reg
-	unplaced := prometheus.NewCounterVec(prometheus.CounterOpts{
+	unplaced := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "unplaced_total", Help: "Entries that stand under no record although they should.",
-	}, []string{"reason"})
-	if reg != nil {
-		err := reg.Register(unplaced)
-		if there := (prometheus.AlreadyRegisteredError{}); errors.As(err, &there) {
-			if old, ok := there.ExistingCollector.(*prometheus.CounterVec); ok {
-				unplaced = old
-			}
-		}
-	}
+	}, []string{"reason"}))
 	for _, name := range reasonNames {
 		unplaced.WithLabelValues(name)
 	}
 	m := &Mapper{
 		rules: rules, dir: newDirectory(cfg), log: cfg.Log, unplaced: unplaced,
 		plans: map[*capture.Relation]*plan{}, window: windowBytes, spillAt: spillBytes, stamps: map[string]stamp{},
+		backends: newBackends(reg), hashKey: cfg.HashKey,
 	}
 	m.work.misses = map[Key]struct{}{}
 	return m
@@ -160,7 +160,7 @@ func (m *Mapper) failed(tx *capture.Tx, err error) error {
 func (w *work) start(tx *capture.Tx) {
 	w.tx, w.commit = tx, ledger.LSN(tx.CommitLSN)
 	w.state = state{actor: unattributed()}
-	w.entries = w.entries[:0]
+	w.entries, w.shapes = w.entries[:0], w.shapes[:0]
 	clear(w.misses)
 }
 
@@ -168,15 +168,30 @@ func (w *work) start(tx *capture.Tx) {
 // the transaction.
 func (m *Mapper) feed(ctx context.Context, tx *capture.Tx, spill func([]StoredRow) error) error {
 	commit := ledger.LSN(tx.CommitLSN)
+	if err := m.dir.pin(ctx); err != nil {
+		return err
+	}
 	for c, err := range tx.Changes() {
 		if err != nil {
 			return err
 		}
-		if c.Op == capture.OpMessage || c.Op == capture.OpTruncate {
+		if c.Op == capture.OpMessage {
 			continue
 		}
 		p := m.plan(c.Rel)
+		if !p.compared {
+			if err := m.compareShape(ctx, p, c.Ordinal); err != nil {
+				return err
+			}
+		}
 		if p.t == nil || !p.t.target {
+			continue
+		}
+		if c.Op == capture.OpTruncate {
+			if err := m.dir.complete(ctx, commit); err != nil {
+				return err
+			}
+			m.dir.truncate(p.t, commit)
 			continue
 		}
 		r := m.dir.feed(p, c, commit, p.trustedOld(c))
@@ -234,6 +249,7 @@ func (m *Mapper) entries(ctx context.Context, w *work, emit func(*ledger.Entry) 
 		if err != nil {
 			return err
 		}
+		m.shapesBefore(w, c)
 		if e := m.change(w, c); e != nil {
 			w.entries = append(w.entries, e)
 		}
@@ -257,6 +273,7 @@ func (m *Mapper) again(ctx context.Context, w *work, behind *trail, start state,
 		if err != nil {
 			return err
 		}
+		m.shapesBefore(w, c)
 		before := w.state
 		e := m.change(w, c)
 		for round := 1; len(w.misses) > 0; round++ { // what only the loaded rows led to: hardly ever

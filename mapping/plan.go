@@ -27,6 +27,8 @@ type plan struct {
 	dir   []int // place of each directory column; -1: the stream lacks it
 	soft  []softPlan
 	paths []columnPaths
+
+	compared bool // with the shape that the table had before
 }
 
 type planColumn struct {
@@ -42,11 +44,16 @@ type planColumn struct {
 	time   bool
 	custom bool
 	ref    *refRule
+	tenant bool   // hidden as such
+	hashed bool   // a keyed hash stands beside the masked value
+	form   string // how its values read: "enum", "money"; "" as the type says
 	label  string // "" where it is what everybody would call the column
 }
 
 // columnPaths are the field paths of a column, made once.
-type columnPaths struct{ old, new, oldName, newName, label, class string }
+type columnPaths struct {
+	old, new, oldName, newName, label, class, form, oldHash, newHash string
+}
 
 type softPlan struct {
 	column int
@@ -67,14 +74,23 @@ func newPlan(rules *Rules, rel *capture.Relation) *plan {
 			name: c.Name, typ: c.TypeName, array: strings.HasSuffix(c.TypeName, "[]") || strings.HasPrefix(c.TypeName[strings.LastIndexByte(c.TypeName, '.')+1:], "_"), bool: c.TypeOID == oidBool,
 			time: c.TypeOID == oidTimestamp || c.TypeOID == oidTimestamptz,
 		}
-		p.paths[i] = columnPaths{"old." + c.Name, "new." + c.Name, "oldname." + c.Name, "newname." + c.Name, "label." + c.Name, "class." + c.Name}
+		p.paths[i] = columnPaths{"old." + c.Name, "new." + c.Name, "oldname." + c.Name, "newname." + c.Name, "label." + c.Name, "class." + c.Name, "form." + c.Name, "hash.old." + c.Name, "hash.new." + c.Name}
 		if t == nil {
 			continue
 		}
 		col := &p.cols[i]
 		col.noise, col.class, col.enum, col.ref, col.label = t.noise[c.Name], t.class[c.Name], t.enums[c.Name], t.refs[c.Name], t.labels[c.Name]
 		col.key = slices.Contains(t.key, c.Name)
-		col.hidden = c.Name == t.tenant && t.tenantOf == "" || len(t.key) == 1 && col.key
+		col.tenant = c.Name == t.tenant && t.tenantOf == ""
+		col.hidden = col.tenant || len(t.key) == 1 && col.key
+		col.hashed = t.hashed[c.Name]
+		switch {
+		case col.class >= classMasked:
+		case t.enums[c.Name]:
+			col.form = "enum"
+		case t.money[c.Name]:
+			col.form = "money"
+		}
 		col.custom = t.custom != nil && t.custom.Column == c.Name
 		if col.ref != nil && col.label == "" {
 			col.label = col.ref.label

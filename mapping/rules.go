@@ -12,7 +12,11 @@ type Rules struct {
 	hash        [32]byte
 	tables      map[string]*table
 	order       []*table // of the file
-	lists       []*table // of links
+	own         []*table // of the directory alone: lists of links, shapes, truncations
+	shapes      *table
+	truncated   *table
+	authors     fileAuthors
+	text        string
 	users       *usersRule
 	context     []contextRule
 	definitions *definitionsRule
@@ -25,7 +29,8 @@ type contextRule struct {
 
 type usersRule struct {
 	t                 *table
-	email, name, kind int // in t.dir; -1: none
+	email, name, kind int    // in t.dir; -1: none
+	byEmail           *table // lists of users by address; nil without an e-mail column
 	initiators        map[string]string
 }
 
@@ -63,6 +68,8 @@ type table struct {
 	class    map[string]class
 	noise    map[string]bool
 	enums    map[string]bool
+	money    map[string]bool
+	hashed   map[string]bool
 	labels   map[string]string
 	soft     []fileSoft
 	custom   *fileCustom
@@ -77,6 +84,7 @@ type table struct {
 	pairs   map[string]*ownerRule // by the column of the id: owners whose table depends on a type
 	links   []*table              // lists that its rows stand in
 	from    *table                // of a list of links: the table whose rows it lists
+	pinned  bool                  // its rows stay in the cache
 	called  *template             // what other rows call it; nil: its name
 	ownName bool                  // the row's name needs no other row: it may be kept
 }
@@ -118,7 +126,7 @@ func Parse(name string, text []byte) (*Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &compiler{file: f, src: src, rules: &Rules{hash: sha256.Sum256(text), tables: map[string]*table{}}}
+	c := &compiler{file: f, src: src, rules: &Rules{hash: sha256.Sum256(text), text: string(text), tables: map[string]*table{}}}
 	if err := c.compile(); err != nil {
 		return nil, err
 	}
@@ -127,6 +135,19 @@ func Parse(name string, text []byte) (*Rules, error) {
 
 // Hash is the SHA-256 of the file's text.
 func (r *Rules) Hash() [32]byte { return r.hash }
+
+// Text is the file's.
+func (r *Rules) Text() string { return r.text }
+
+// Hashes says whether the file wants keyed hashes, so that there must be a key.
+func (r *Rules) Hashes() bool {
+	for _, t := range r.order {
+		if len(t.hashed) > 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // Tables lists every table that the file names, sorted.
 func (r *Rules) Tables() []TableFate {
@@ -149,7 +170,10 @@ func (r *Rules) SeedTables() []SeedTable {
 			tables = append(tables, SeedTable{Schema: schema, Name: name, Columns: slices.Clone(t.dir), t: t})
 		}
 	}
-	for _, t := range r.lists {
+	for _, t := range r.own {
+		if t.from == nil {
+			continue
+		}
 		schema, name, _ := strings.Cut(t.from.name, ".")
 		by := t.key[0]
 		tables = append(tables, SeedTable{Schema: schema, Name: name, Columns: append([]string{by}, t.from.key...), OrderBy: by, t: t})

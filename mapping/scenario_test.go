@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,9 +36,12 @@ func TestScenarios(t *testing.T) {
 			t.Errorf("%s asked the audit database %d times", s.id, loads)
 		}
 		for _, e := range all {
-			if e.Kind != ledger.KindTransaction {
+			if e.Kind == ledger.KindChange || e.Kind == ledger.KindTruncate {
 				changes = append(changes, e)
 			}
+		}
+		if s.id != "E2" { // the shape of each table is told before its first change
+			all = slices.DeleteFunc(all, func(e *ledger.Entry) bool { return e.Kind == ledger.KindRelation })
 		}
 		t.Run(s.id, func(t *testing.T) {
 			if len(changes) != s.entries {
@@ -115,7 +119,7 @@ func cleanedOut(t *testing.T, entries []*ledger.Entry) {
 	cases := map[string]bool{}
 	for i, e := range entries {
 		cases[e.RecordID] = true
-		words, resource, fields := "Note deleted", "Notes", 0
+		words, resource, fields := "Note deleted", "Notes", 1
 		if i >= 400 {
 			words, resource, fields = "Attachment deleted permanently", "Attachments", 10
 		}

@@ -48,6 +48,7 @@ func (d *directory) decode(s *StoredRow) (*row, error) {
 			r.gone = true
 		}
 	}
+	d.outlived(r)
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"slices"
+	"strings"
 
 	"casebook.example/audit/capture"
 	"casebook.example/audit/ledger"
@@ -14,6 +15,7 @@ func (x *mapping) who(e *ledger.Entry) {
 	x.w.observed(e)
 	e.Remark = join(e.Remark, a.remark)
 	if !x.isSystem() {
+		e.Remark = join(e.Remark, x.doubt())
 		return
 	}
 	if e.UserID != "" && a.initiator != ledger.InitiatorSystem {
@@ -22,6 +24,33 @@ func (x *mapping) who(e *ledger.Entry) {
 		e.UserID, e.UserEmail, e.UserName = "", "", ""
 	}
 	e.Initiator = ledger.InitiatorSystem
+}
+
+// doubt compares what the row says of its author with what the session said. A column that the change left alone says
+// nothing.
+func (x *mapping) doubt() string {
+	if x.w.actor.userID == "" {
+		return ""
+	}
+	columns := [2]string{x.rules.authors.Update}
+	if x.c.Op == capture.OpInsert {
+		columns[0] = x.rules.authors.Create
+	}
+	if x.soft == softDeleted {
+		if by := x.p.soft[x.softBy].by; by >= 0 {
+			columns[1] = x.p.cols[by].name
+		}
+	}
+	for _, column := range columns {
+		at := x.p.place(column)
+		if at < 0 || x.c.Op == capture.OpDelete || x.c.Op == capture.OpUpdate && !(x.certain(at) && x.differs(at)) {
+			continue
+		}
+		if v := tupleValue(x.c.New, x.old, at); v.st == known && v.s != x.w.actor.userID {
+			return "the session says user " + x.w.actor.userID + ", but " + column + " says " + strings.Clone(v.s)
+		}
+	}
+	return ""
 }
 
 // observed writes what the server saw of the session.
