@@ -34,7 +34,17 @@ func (n *NewSlot) Close() error {
 // CreateSlot makes the slot. The publication must be there already: changes decoded before it was made would be lost or
 // stop the stream for ever. The server waits for every transaction that is writing right now, in any of its databases, so
 // give ctx a limit. A crash after this and before the snapshot is read leaves a slot that must be made again.
-func CreateSlot(ctx context.Context, cfg Config) (_ *NewSlot, err error) {
+func CreateSlot(ctx context.Context, cfg Config) (*NewSlot, error) { return createSlot(ctx, cfg, "") }
+
+// CreateTemporarySlot makes one beside the slot, only for its snapshot: the next state of the database that can be joined
+// with the stream. Close removes it. It takes a place of max_replication_slots and max_wal_senders for that long.
+func CreateTemporarySlot(ctx context.Context, cfg Config) (*NewSlot, error) {
+	cfg.Slot += "_snapshot"
+	cfg.Failover = false
+	return createSlot(ctx, cfg, "TEMPORARY ")
+}
+
+func createSlot(ctx context.Context, cfg Config, kind string) (_ *NewSlot, err error) {
 	if err := checkSlotName(cfg.Slot); err != nil {
 		return nil, err
 	}
@@ -67,7 +77,7 @@ func CreateSlot(ctx context.Context, cfg Config) (_ *NewSlot, err error) {
 		}
 		options = "(SNAPSHOT 'export', FAILOVER true)"
 	}
-	row, err := queryRow(ctx, conn, 3, fmt.Sprintf(`CREATE_REPLICATION_SLOT %s LOGICAL pgoutput %s`, identifier(cfg.Slot), options))
+	row, err := queryRow(ctx, conn, 3, fmt.Sprintf(`CREATE_REPLICATION_SLOT %s %sLOGICAL pgoutput %s`, identifier(cfg.Slot), kind, options))
 	if err != nil {
 		return nil, createError(cfg.Slot, err)
 	}

@@ -1,10 +1,16 @@
 package mapping
 
 import (
+	"context"
 	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"casebook.example/audit/ledger"
 )
 
 // Rules are a mapping file that was found right. They never change.
@@ -16,7 +22,7 @@ type Rules struct {
 	shapes      *table
 	truncated   *table
 	authors     fileAuthors
-	text        string
+	name, text  string // of the file
 	users       *usersRule
 	context     []contextRule
 	definitions *definitionsRule
@@ -126,7 +132,7 @@ func Parse(name string, text []byte) (*Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &compiler{file: f, src: src, rules: &Rules{hash: sha256.Sum256(text), text: string(text), tables: map[string]*table{}}}
+	c := &compiler{file: f, src: src, rules: &Rules{hash: sha256.Sum256(text), name: name, text: string(text), tables: map[string]*table{}}}
 	if err := c.compile(); err != nil {
 		return nil, err
 	}
@@ -136,8 +142,59 @@ func Parse(name string, text []byte) (*Rules, error) {
 // Hash is the SHA-256 of the file's text.
 func (r *Rules) Hash() [32]byte { return r.hash }
 
-// Text is the file's.
-func (r *Rules) Text() string { return r.text }
+// stored is the key of the directory row that holds the rules in force.
+var storedRules = Key{Table: "(mapping)"}
+
+// Stored is the directory row that says which rules made the entries so far.
+func (r *Rules) Stored() StoredRow {
+	state := append(appendJSON([]byte(`{"name":`), r.name), `,"text":`...)
+	return StoredRow{storedRules, append(appendJSON(state, r.text), '}')}
+}
+
+// InForce reads the rules that made the last entries; nil when there are none yet.
+func InForce(ctx context.Context, load func(context.Context, []Key) ([]StoredRow, error)) (*Rules, error) {
+	found, err := load(ctx, []Key{storedRules})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	var state struct{ Name, Text string }
+	if err := json.Unmarshal(found[0].State, &state); err != nil {
+		return nil, fmt.Errorf("the mapping that the audit database holds is not readable: %w", err)
+	}
+	return Parse(state.Name, []byte(state.Text))
+}
+
+// Entry is the entry that says that these rules count from here on; before are those that counted until then, or nil.
+func (r *Rules) Entry(before *Rules) *ledger.Entry {
+	text := func(path, value string) ledger.Field {
+		return ledger.Field{Path: path, Type: "text", State: ledger.FieldValue, Value: value}
+	}
+	e := &ledger.Entry{Kind: ledger.KindConfiguration, Action: "mapping", Initiator: ledger.InitiatorSystem, Summary: "Mapping in force"}
+	e.Fields = []ledger.Field{text("mapping.sha256", hex.EncodeToString(r.hash[:]))}
+	if before != nil {
+		e.Summary = "Mapping changed"
+		e.Fields = append(e.Fields, text("mapping.before_sha256", hex.EncodeToString(before.hash[:])))
+	}
+	e.Fields = append(e.Fields, text("mapping.text", r.text))
+	return e
+}
+
+// SeedsSince are the tables that the directory must be filled from again before these rules may follow others: those of
+// which it lacks a column.
+func (r *Rules) SeedsSince(before *Rules) []SeedTable {
+	return slices.DeleteFunc(r.SeedTables(), func(s SeedTable) bool {
+		was := before.tables[s.t.name]
+		if was == nil || !slices.Equal(was.key, s.t.key) {
+			return false
+		}
+		for _, column := range s.t.dir {
+			if _, ok := was.dirAt[column]; !ok {
+				return false
+			}
+		}
+		return true
+	})
+}
 
 // Hashes says whether the file wants keyed hashes, so that there must be a key.
 func (r *Rules) Hashes() bool {

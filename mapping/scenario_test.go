@@ -121,7 +121,7 @@ func cleanedOut(t *testing.T, entries []*ledger.Entry) {
 		cases[e.RecordID] = true
 		words, resource, fields := "Note deleted", "Notes", 1
 		if i >= 400 {
-			words, resource, fields = "Attachment deleted permanently", "Attachments", 10
+			words, resource, fields = "Attachment deleted permanently", "Attachments", 11
 		}
 		if e.Summary != words || e.Resource != resource || e.Action != ledger.ActionDelete || len(e.Fields) != fields ||
 			e.Initiator != ledger.InitiatorUser || e.UserEmail != "kyle.rowan@hfs.example" || !strings.HasPrefix(e.RecordName, "Batch case ") {

@@ -73,6 +73,9 @@ func (m *metrics) stored(b *Batch, upto Upto) {
 	for c, n := range b.counts {
 		switch c.kind {
 		case ledger.KindGap:
+			if c.change.action != ledger.ActionGap {
+				continue
+			}
 			m.gaps.Add(float64(n))
 		case ledger.KindChange, ledger.KindTruncate:
 			m.entries.WithLabelValues(c.initiator).Add(float64(n))

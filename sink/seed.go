@@ -39,13 +39,16 @@ func (w *Writer) BeginSeed(ctx context.Context, seed Seed) error {
 	return nil
 }
 
-// SeedRows stores a part of the snapshot.
-func (w *Writer) SeedRows(ctx context.Context, rows []mapping.StoredRow, records []mapping.RecordName, users []mapping.UserName) error {
+// SeedRows stores a part of the snapshot, with the entries that tell of it.
+func (w *Writer) SeedRows(ctx context.Context, entries []*ledger.Entry, rows []mapping.StoredRow, records []mapping.RecordName, users []mapping.UserName) error {
 	b, err := w.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer b.Rollback()
+	if err := b.Entries(ctx, entries); err != nil {
+		return err
+	}
 	if err := b.Directory(ctx, rows); err != nil {
 		return err
 	}
@@ -55,15 +58,34 @@ func (w *Writer) SeedRows(ctx context.Context, rows []mapping.StoredRow, records
 	return b.Commit(ctx, Upto{})
 }
 
-// MarkSeeded ends the filling: entries say what the stream begins with, and streaming starts at the slot's consistent
-// point.
-func (w *Writer) MarkSeeded(ctx context.Context, entries ...*ledger.Entry) error {
+// Configure stores which rules count from here on: rows of the directory that name them, and the entry that tells.
+func (w *Writer) Configure(ctx context.Context, rows []mapping.StoredRow, entries ...*ledger.Entry) error {
 	b, err := w.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer b.Rollback()
 	if err := b.Entries(ctx, entries); err != nil {
+		return err
+	}
+	if err := b.Directory(ctx, rows); err != nil {
+		return err
+	}
+	return b.Commit(ctx, Upto{})
+}
+
+// MarkSeeded ends the filling: rows of the directory say which rules it was filled for, entries say what the stream begins with, and streaming starts at the slot's consistent
+// point.
+func (w *Writer) MarkSeeded(ctx context.Context, rows []mapping.StoredRow, entries ...*ledger.Entry) error {
+	b, err := w.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.Rollback()
+	if err := b.Entries(ctx, entries); err != nil {
+		return err
+	}
+	if err := b.Directory(ctx, rows); err != nil {
 		return err
 	}
 	at := w.Position()

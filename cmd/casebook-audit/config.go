@@ -36,6 +36,8 @@ type AuditConfig struct {
 	DSN       string `yaml:"dsn" secret:"true"`        // as a member of casebook_audit_writer
 	ReaderDSN string `yaml:"reader_dsn" secret:"true"` // as a member of casebook_audit_reader
 	Chain     string `yaml:"chain"`                    // default casebook
+
+	HashKeyFile string `yaml:"hash_key_file"` // 32 bytes or more, for the columns that the mapping wants hashed
 }
 
 // QueryConfig is the endpoint. Without a tokens file nobody is let in.
@@ -135,7 +137,7 @@ func (c *Config) setDefaults(dir string) {
 	set(&c.Query.Listen, "127.0.0.1:8480")
 	set(&c.Metrics.Listen, "127.0.0.1:9480")
 	set(&c.Ledger.Origin, "audit.invalid/"+c.Audit.Chain)
-	for _, path := range []*string{&c.Mapping, &c.Query.Auth.TokensFile} {
+	for _, path := range []*string{&c.Mapping, &c.Query.Auth.TokensFile, &c.Audit.HashKeyFile} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}

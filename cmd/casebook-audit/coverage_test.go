@@ -9,6 +9,8 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"casebook.example/audit/internal/pgtest"
+	"casebook.example/audit/ledger"
+	"casebook.example/audit/mapping"
 )
 
 // What somebody breaks while the daemon runs is in the metric at the next look, and gone when it is mended.
@@ -19,9 +21,11 @@ func TestCoverageFaults(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
+	told := make(chan *ledger.Entry, 100)
 	go func() {
 		defer close(done)
-		watchCoverage(ctx, s.cfg, s.tables, 50*time.Millisecond, zaptest.NewLogger(t), reg)
+		w := &coverageWatch{cfg: s.cfg, tables: func() []mapping.TableFate { return s.tables }, report: told, log: zaptest.NewLogger(t)}
+		w.run(ctx, 50*time.Millisecond, reg)
 	}()
 	defer func() { stop(); <-done }()
 	for _, step := range []struct {
@@ -50,6 +54,17 @@ func TestCoverageFaults(t *testing.T) {
 		}
 		if got != step.want {
 			t.Errorf("after %s: %v faults, want %v", step.sql, got, step.want)
+		}
+		if step.want == 0 {
+			continue // covered from the start: nothing to tell
+		}
+		select {
+		case e := <-told:
+			if e.Kind != ledger.KindGap || e.Action != ledger.ActionCoverage || len(e.Fields) == 0 {
+				t.Errorf("after %s the log is told %+v", step.sql, e)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("after %s the log is told nothing", step.sql)
 		}
 	}
 }

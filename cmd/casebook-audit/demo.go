@@ -224,7 +224,11 @@ func (d *demo) startDaemon(ctx context.Context, group *errgroup.Group) (addresse
 		return addresses{}, err
 	}
 	got := make(chan addresses, 1)
-	daemon := &daemon{cfg: cfg, rules: rules, log: log, listening: func(query, metrics string) { got <- addresses{query, metrics} }}
+	daemon, err := newDaemon(cfg, rules, log)
+	if err != nil {
+		return addresses{}, err
+	}
+	daemon.listening = func(query, metrics string) { got <- addresses{query, metrics} }
 	d.print.phase("casebook-audit run: making the slot, filling the directory from its snapshot")
 	group.Go(func() error {
 		defer log.Sync()

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 
 	"casebook.example/audit/capture"
 	"casebook.example/audit/ledger"
@@ -34,10 +37,16 @@ const (
 // construction and the one Append that may be in flight; Confirm follows the commit of the audit database, so what a
 // crash loses here the source sends again.
 type pipeline struct {
-	stream *capture.Stream
-	mapper *mapping.Mapper
-	writer *sink.Writer
-	access chan *ledger.Entry // reads on our own endpoint
+	session *session
+	stream  *capture.Stream
+	mapper  *mapping.Mapper
+	writer  *sink.Writer
+	access  chan *ledger.Entry // what does not come from the stream: reads on our own endpoint, coverage faults
+
+	wanted   *atomic.Pointer[mapping.Rules] // of the file
+	reload   chan struct{}                  // says that they changed
+	proposed chan proposal                  // answers where they may begin; nil when nobody was asked
+	next     *proposal                      // waits for its place in the stream
 
 	prevCommit ledger.LSN  // commit LSN of the last transaction mapped
 	open       *sink.Batch // the audit transaction of a huge source transaction, while it is being written
@@ -65,9 +74,17 @@ func (p *pipeline) run(ctx context.Context, events <-chan capture.Event) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })()
 	defer p.keepAccesses()
+	defer p.dropChange()
 
+	p.propose(ctx)
 	for {
 		select {
+		case <-p.reload:
+			p.propose(ctx)
+		case c := <-p.proposed:
+			if err := p.answered(appendCtx, c); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return p.settle()
 		case err := <-p.inflight:
@@ -100,6 +117,15 @@ func (p *pipeline) run(ctx context.Context, events <-chan capture.Event) error {
 func (p *pipeline) take(ctx, appendCtx context.Context, event capture.Event, events <-chan capture.Event) error {
 	b := &batch{}
 	for {
+		if p.next != nil && place(event) >= p.next.from {
+			if err := p.flush(appendCtx, b); err != nil {
+				return err
+			}
+			b = &batch{}
+			if err := p.adopt(appendCtx); err != nil {
+				return err
+			}
+		}
 		switch {
 		case event.Tx == nil:
 			if err := p.flush(appendCtx, b); err != nil {
@@ -230,16 +256,78 @@ func (p *pipeline) settled(err error) error {
 	return nil
 }
 
-// keepAccesses gives accesses that were not stored to the next session: the source sends its changes again, nobody sends
-// these. After a commit whose reply was lost one may stand twice.
+// place is from where on an event's transactions commit.
+func place(event capture.Event) capture.LSN {
+	if event.Tx == nil {
+		return event.Idle
+	}
+	return event.Tx.CommitLSN
+}
+
+// propose asks where the file's rules may begin, when they are not those in force.
+func (p *pipeline) propose(ctx context.Context) {
+	wanted := p.wanted.Load()
+	if wanted.Hash() == p.session.rules.Hash() || p.proposed != nil {
+		return
+	}
+	p.dropChange()
+	proposed := make(chan proposal, 1)
+	p.proposed = proposed
+	go func() { proposed <- p.session.propose(ctx, wanted) }()
+}
+
+// answered takes the answer: the change waits for its place, or comes at once when the directory lacks nothing.
+func (p *pipeline) answered(ctx context.Context, c proposal) error {
+	p.proposed = nil
+	if c.err != nil {
+		p.session.log.Error("the changed mapping cannot follow yet, the one before still counts; SIGHUP tries again", zap.Error(c.err))
+		return nil
+	}
+	p.next = &c
+	if c.slot == nil {
+		if err := p.settle(); err != nil {
+			return err
+		}
+		return p.adopt(ctx)
+	}
+	return nil
+}
+
+// adopt puts the waiting change into force. Everything before it is stored.
+func (p *pipeline) adopt(ctx context.Context) error {
+	c := *p.next
+	p.next = nil
+	if err := p.session.adopt(ctx, c); err != nil {
+		return err
+	}
+	p.mapper = p.session.newMapper(p.load)
+	p.propose(ctx) // the file may have changed again meanwhile
+	return nil
+}
+
+// dropChange lets go of a change that did not come to its place.
+func (p *pipeline) dropChange() {
+	if p.next != nil && p.next.slot != nil {
+		p.next.slot.Close()
+	}
+	p.next = nil
+	if p.proposed != nil {
+		go func(proposed chan proposal) {
+			if c := <-proposed; c.slot != nil {
+				c.slot.Close()
+			}
+		}(p.proposed)
+		p.proposed = nil
+	}
+}
+
+// keepAccesses gives what did not come from the stream and was not stored to the next session: the source sends its changes
+// again, nobody sends these. After a commit whose reply was lost one may stand twice.
 func (p *pipeline) keepAccesses() {
-	if p.writing == nil {
+	if p.writing == nil || p.writing.stream {
 		return
 	}
 	for _, e := range p.writing.entries {
-		if e.Kind != ledger.KindAccess {
-			continue
-		}
 		select {
 		case p.access <- e:
 		default: // the queue is full, so requests are being refused already

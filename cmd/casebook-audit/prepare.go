@@ -76,7 +76,7 @@ func (s *session) dropUnusedSlot(ctx context.Context, slot capture.SlotInfo, fou
 func (s *session) recordGap(ctx context.Context, from ledger.LSN, to capture.LSN, why string) error {
 	s.log.Error("gap in the stream, recorded in the chain", zap.Stringer("from", from), zap.Stringer("to", to), zap.String("why", why))
 	err := s.writer.AppendEvents(ctx, []*ledger.Entry{{
-		Kind: ledger.KindGap, Action: "gap", Initiator: ledger.InitiatorSystem,
+		Kind: ledger.KindGap, Action: ledger.ActionGap, Initiator: ledger.InitiatorSystem,
 		Summary: "Changes in a stretch of the source's log were not seen", Remark: why,
 		Fields: []ledger.Field{
 			{Path: "gap.from_lsn", Type: "pg_lsn", State: ledger.FieldValue, Value: from.String()},
@@ -114,11 +114,27 @@ func (s *session) seed(ctx context.Context, gap string) error {
 	if err != nil {
 		return err
 	}
-	seeder, err := s.newSeeder(ctx, ledger.LSN(slot.ConsistentPoint))
+	if err := s.fill(ctx, s.rules, s.rules.SeedTables(), slot); err != nil {
+		return err
+	}
+	return s.writer.MarkSeeded(ctx, []mapping.StoredRow{s.rules.Stored()}, s.rules.Entry(nil), &ledger.Entry{
+		Kind: ledger.KindConfiguration, Action: "capture", Initiator: ledger.InitiatorSystem, Summary: "Capture begins",
+		Fields: []ledger.Field{
+			{Path: "capture.slot", Type: "text", State: ledger.FieldValue, Value: s.source.Slot},
+			{Path: "capture.publication", Type: "text", State: ledger.FieldValue, Value: s.source.Publication},
+			{Path: "capture.consistent_point", Type: "pg_lsn", State: ledger.FieldValue, Value: ledger.LSN(slot.ConsistentPoint).String()},
+			{Path: "capture.system_id", Type: "text", State: ledger.FieldValue, Value: slot.SystemID},
+		},
+	})
+}
+
+// fill reads tables of a slot's snapshot into the directory.
+func (s *session) fill(ctx context.Context, rules *mapping.Rules, tables []mapping.SeedTable, slot *capture.NewSlot) error {
+	seeder, err := s.newSeeder(ctx, rules, tables, ledger.LSN(slot.ConsistentPoint))
 	if err != nil {
 		return err
 	}
-	s.log.Info("filling the directory", zap.Int("tables", len(seeder.tables)), zap.Int64("rows_about", seeder.about), zap.Stringer("consistent_point", slot.ConsistentPoint))
+	s.log.Info("filling the directory", zap.Int("tables", len(tables)), zap.Int64("rows_about", seeder.about), zap.Stringer("consistent_point", slot.ConsistentPoint))
 	err = capture.ReadSnapshot(ctx, s.source, slot.SnapshotName, seeder.tables, seedConnections, capture.SnapshotReader{
 		Row: seeder.row, Done: seeder.done, Progress: seeder.progress,
 	})
@@ -129,17 +145,7 @@ func (s *session) seed(ctx context.Context, gap string) error {
 		return err
 	}
 	s.log.Info("directory filled", zap.Int64("rows", seeder.total))
-	hash := s.rules.Hash()
-	return s.writer.MarkSeeded(ctx, &ledger.Entry{
-		Kind: ledger.KindConfiguration, Action: "capture", Initiator: ledger.InitiatorSystem, Summary: "Capture begins",
-		Fields: []ledger.Field{
-			{Path: "capture.slot", Type: "text", State: ledger.FieldValue, Value: s.source.Slot},
-			{Path: "capture.publication", Type: "text", State: ledger.FieldValue, Value: s.source.Publication},
-			{Path: "capture.consistent_point", Type: "pg_lsn", State: ledger.FieldValue, Value: ledger.LSN(slot.ConsistentPoint).String()},
-			{Path: "capture.system_id", Type: "text", State: ledger.FieldValue, Value: slot.SystemID},
-			{Path: "capture.mapping_sha256", Type: "text", State: ledger.FieldValue, Value: fmt.Sprintf("%x", hash)},
-		},
-	})
+	return nil
 }
 
 // seeder takes the rows of the snapshot and stores them in parts. Several connections of the source feed it at the same
@@ -147,6 +153,7 @@ func (s *session) seed(ctx context.Context, gap string) error {
 type seeder struct {
 	*session
 	ctx      context.Context // of the one call that it lives in
+	rules    *mapping.Rules
 	tables   []capture.TableColumns
 	seedings []*mapping.Seeding
 	about    int64 // rows that the source expects
@@ -159,11 +166,11 @@ type seeder struct {
 	told    time.Time
 }
 
-func (s *session) newSeeder(ctx context.Context, at ledger.LSN) (*seeder, error) {
-	sd := &seeder{session: s, ctx: ctx, told: time.Now()}
-	for _, t := range s.rules.SeedTables() {
+func (s *session) newSeeder(ctx context.Context, rules *mapping.Rules, tables []mapping.SeedTable, at ledger.LSN) (*seeder, error) {
+	sd := &seeder{session: s, ctx: ctx, rules: rules, told: time.Now()}
+	for _, t := range tables {
 		sd.tables = append(sd.tables, capture.TableColumns{Schema: t.Schema, Table: t.Name, Columns: t.Columns, OrderBy: t.OrderBy})
-		sd.seedings = append(sd.seedings, s.rules.Seeding(t, at))
+		sd.seedings = append(sd.seedings, rules.Seeding(t, at))
 	}
 	estimates, err := capture.EstimateRows(ctx, s.source, sd.tables)
 	if err != nil {
@@ -199,7 +206,7 @@ func (s *seeder) keep(row mapping.StoredRow, record *mapping.RecordName, user *m
 }
 
 func (s *seeder) store() error {
-	err := s.writer.SeedRows(s.ctx, s.rows, s.records, s.users)
+	err := s.writer.SeedRows(s.ctx, s.rules.SeedEntries(s.rows), s.rows, s.records, s.users)
 	s.rows, s.records, s.users = s.rows[:0], s.records[:0], s.users[:0]
 	return err
 }

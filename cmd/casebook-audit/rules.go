@@ -17,5 +17,8 @@ func loadRules(cfg *Config) (*mapping.Rules, error) {
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
+	if rules.Hashes() && cfg.Audit.HashKeyFile == "" {
+		return nil, &exitError{exitUsage, fmt.Errorf("%s wants keyed hashes (hashed: ...): name the key's file in audit.hash_key_file", cfg.Mapping)}
+	}
 	return rules, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -54,7 +55,11 @@ casebook_audit_stopped and is tried again each minute, while the log goes on ans
 				return err
 			}
 			defer log.Sync()
-			return (&daemon{cfg: cfg, rules: rules, log: log}).run(cmd.Context())
+			d, err := newDaemon(cfg, rules, log)
+			if err != nil {
+				return err
+			}
+			return d.run(cmd.Context())
 		},
 	}
 }
@@ -72,9 +77,11 @@ func newLogger() (*zap.Logger, error) {
 
 // daemon is the running program: the servers, which live as long as it does, and one session after another.
 type daemon struct {
-	cfg   *Config
-	rules *mapping.Rules
-	log   *zap.Logger
+	cfg     *Config
+	rules   atomic.Pointer[mapping.Rules] // of the file, as it was last read
+	reload  chan struct{}                 // says that they are others
+	hashKey []byte
+	log     *zap.Logger
 
 	// listening is called once with the addresses that the servers got; nil: not of interest.
 	listening func(query, metrics string)
@@ -82,6 +89,23 @@ type daemon struct {
 	health  *health
 	metrics atomic.Pointer[prometheus.Registry] // of the session that runs, or of the last one
 	access  chan *ledger.Entry
+}
+
+// newDaemon reads what else the configuration names.
+func newDaemon(cfg *Config, rules *mapping.Rules, log *zap.Logger) (*daemon, error) {
+	d := &daemon{cfg: cfg, log: log, reload: make(chan struct{}, 1)}
+	d.rules.Store(rules)
+	if file := cfg.Audit.HashKeyFile; file != "" {
+		key, err := os.ReadFile(file)
+		if err != nil {
+			return nil, &exitError{exitUsage, fmt.Errorf("read audit.hash_key_file: %w", err)}
+		}
+		if len(key) < 32 {
+			return nil, &exitError{exitUsage, fmt.Errorf("audit.hash_key_file holds %d bytes: a key has at least 32, as from `openssl rand 32`", len(key))}
+		}
+		d.hashKey = key
+	}
+	return d, nil
 }
 
 // run serves and captures until ctx is done. It returns an error only when the first session cannot begin.
@@ -103,6 +127,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if d.listening != nil {
 		d.listening(servers.queryAddr, servers.metricsAddr)
 	}
+	group.Go(func() error { d.watchReload(ctx, prefixed(base)); return nil })
 	group.Go(func() error { return d.capture(ctx) })
 	err = group.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {

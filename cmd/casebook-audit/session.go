@@ -28,11 +28,13 @@ const (
 // session is one stretch of capturing: everything that is opened from the sink's position, and closed together. Restart
 // after a crash, after trouble, and the first start are this same path.
 type session struct {
-	health *health
-	rules  *mapping.Rules
-	log    *zap.Logger
-	source capture.Config
-	writer *sink.Writer
+	health  *health
+	rules   *mapping.Rules // in force
+	hashKey []byte
+	log     *zap.Logger
+	metrics prometheus.Registerer
+	source  capture.Config
+	writer  *sink.Writer
 }
 
 // runSession captures until something fails or ctx is done, and closes everything. began is called when the stream runs.
@@ -51,22 +53,23 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 
 	pipe := &pipeline{writer: writer, access: d.access}
 	s := &session{
-		health: d.health, rules: d.rules, log: d.log, writer: writer,
+		health: d.health, rules: d.rules.Load(), hashKey: d.hashKey, log: d.log, writer: writer, metrics: metrics,
 		source: capture.Config{DSN: d.cfg.Source.DSN, Slot: d.cfg.Source.Slot, Publication: d.cfg.Source.Publication},
 	}
 	if err := s.prepare(ctx); err != nil {
 		return false, fmt.Errorf("source: %w", err)
 	}
+	if err := s.findRules(ctx); err != nil {
+		return false, err
+	}
 	at := writer.Position()
-	mapper := mapping.NewMapper(mapping.Config{
-		Rules: d.rules, Load: pipe.load, SeededAt: at.ConsistentPoint, Log: d.log.Named("mapping"), Reg: metrics,
-	})
 	s.source.SkipThrough = capture.LSN(at.CommitLSN)
 	stream, err := capture.Open(ctx, s.source, capture.LSN(max(at.EndLSN, at.AckedLSN)), d.log, metrics)
 	if err != nil {
 		return false, fmt.Errorf("source: %w", err)
 	}
-	pipe.stream, pipe.mapper, pipe.prevCommit = stream, mapper, at.CommitLSN
+	pipe.session, pipe.stream, pipe.mapper, pipe.prevCommit = s, stream, s.newMapper(pipe.load), at.CommitLSN
+	pipe.wanted, pipe.reload = &d.rules, d.reload
 	began()
 	d.health.set(phaseStreaming, "")
 
@@ -81,7 +84,8 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 		return nil
 	})
 	group.Go(func() error {
-		watchCoverage(groupCtx, d.cfg, d.rules.Tables(), coverageInterval, d.log.Named("coverage"), metrics)
+		w := &coverageWatch{cfg: d.cfg, tables: func() []mapping.TableFate { return d.rules.Load().Tables() }, report: d.access, log: d.log.Named("coverage")}
+		w.run(groupCtx, coverageInterval, metrics)
 		return nil
 	})
 	group.Go(func() error {
@@ -94,6 +98,22 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 		return stored, nil
 	}
 	return stored, err
+}
+
+// findRules: the rules in force are those that made the last entries, as the audit database has them. Those of the file
+// follow them at a place in the stream, like after a reload.
+func (s *session) findRules(ctx context.Context) error {
+	stored, err := mapping.InForce(ctx, s.writer.Load)
+	var file *mapping.FileError
+	switch {
+	case errors.As(err, &file):
+		s.log.Warn("the mapping that made the last entries is not one that this program takes; the file's counts from here on", zap.Error(err))
+	case err != nil:
+		return fmt.Errorf("audit database: %w", err)
+	case stored != nil && stored.Hash() != s.rules.Hash():
+		s.rules = stored
+	}
+	return nil
 }
 
 func (s *session) findSlot(ctx context.Context) (capture.SlotInfo, bool, error) {
