@@ -1,8 +1,10 @@
 package ledger
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"unicode"
 
 	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/note"
@@ -57,6 +59,13 @@ type Policy struct {
 // ParsePolicy reads a policy file: lines "log VKEY", "witness NAME VKEY", "group NAME N MEMBER...", "quorum NAME" or
 // "quorum none", as torchwood and Tessera read them. All log lines must have signed; the name of each key is the origin.
 func ParsePolicy(text []byte) (*Policy, error) {
+	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
+	for _, r := range string(text) {
+		// torchwood v0.9.0 panics on a line of white space that is neither space nor tab.
+		if r != ' ' && r != '\t' && r != '\n' && !unicode.IsGraphic(r) || r > unicode.MaxASCII && unicode.IsSpace(r) {
+			return nil, fmt.Errorf("policy: the character %q has no place in it", r)
+		}
+	}
 	rules, err := torchwood.ParsePolicy(text)
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)

@@ -260,6 +260,10 @@ func (b *Batch) Commit(ctx context.Context, upto Upto) error {
 	}
 	w.setPosition(at)
 	w.metrics.stored(b, upto)
+	select {
+	case w.grew <- struct{}{}:
+	default:
+	}
 	return nil
 }
 

@@ -121,33 +121,52 @@ func TestTilesAreStored(t *testing.T) {
 // TestTreeTampering: what does not touch the chain, each seen by the detector that is made for it.
 func TestTreeTampering(t *testing.T) {
 	t.Parallel()
-	skey, vkey, err := note.GenerateKey(rand.Reader, pgtest.Origin)
-	if err != nil {
-		t.Fatal(err)
+	newKey := func() (note.Signer, string) {
+		skey, vkey, err := note.GenerateKey(rand.Reader, pgtest.Origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer, err := note.NewSigner(skey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signer, vkey
 	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	signer, vkey := newKey()
+	later, laterVKey := newKey()
 	policy, err := ledger.KeyPolicy(vkey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sign := func(c ledger.Checkpoint) string {
-		signed, err := note.Sign(&note.Note{Text: c.Text()}, signer)
+	signBy := func(c ledger.Checkpoint, by note.Signer) string {
+		signed, err := note.Sign(&note.Note{Text: c.Text()}, by)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(signed)
 	}
+	sign := func(c ledger.Checkpoint) string { return signBy(c, signer) }
 	db := pgtest.Audit(t)
 	w := open(t, db)
+	event := func(keys ...string) {
+		if err := w.AppendEvents(t.Context(), []*ledger.Entry{sink.KeyEvent(keys, nil)}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	kept := map[int]ledger.Checkpoint{}
-	for _, size := range []int{1, 300, 600} {
+	event(vkey)
+	for _, size := range []int{2, 300, 600} {
 		fill(t, w, size)
 		c := ledger.Checkpoint{Origin: pgtest.Origin, Size: uint64(size), Root: w.Position().Root}
 		kept[size] = c
 		db.Exec(t, fmt.Sprintf("INSERT INTO audit.checkpoint (chain, size, root, note) VALUES (1, %d, '\\x%x', '%s')", size, c.Root, sign(c)))
+	}
+	event(laterVKey) // at 600, so in force from size 601 on
+	fill(t, w, 620)
+	root := w.Position().Root
+	last := ledger.Checkpoint{Origin: pgtest.Origin, Size: 620, Root: root}
+	insert := func(by note.Signer) string {
+		return fmt.Sprintf("INSERT INTO audit.checkpoint (chain, size, root, note) VALUES (1, 620, '\\x%x', '%s')", root, signBy(last, by))
 	}
 	honest, forged := kept[300], kept[300]
 	forged.Root[3] ^= 1
@@ -168,8 +187,8 @@ func TestTreeTampering(t *testing.T) {
 		{"a hash of a tile", "UPDATE audit.tile SET hashes = set_byte(hashes, 0, 255 - get_byte(hashes, 0)) WHERE index = 1", ledger.DetectTree, 256, sink.Scope{To: -1}},
 		{"the root of a tile", "UPDATE audit.tile SET root = sha256('x') WHERE index = 0", ledger.DetectTree, 0, sink.Scope{To: -1}},
 		{"a tile removed", "DELETE FROM audit.tile WHERE index = 0", ledger.DetectTree, 0, sink.Scope{To: -1}},
-		{"a tile too many", "INSERT INTO audit.tile SELECT chain, level, 2, hashes, root FROM audit.tile WHERE index = 1", ledger.DetectTree, 600, sink.Scope{To: -1}},
-		{"a tile of a level too many", "INSERT INTO audit.tile SELECT chain, 1, 0, hashes, root FROM audit.tile WHERE index = 1", ledger.DetectTree, 600, sink.Scope{To: -1}},
+		{"a tile too many", "INSERT INTO audit.tile SELECT chain, level, 2, hashes, root FROM audit.tile WHERE index = 1", ledger.DetectTree, 620, sink.Scope{To: -1}},
+		{"a tile of a level too many", "INSERT INTO audit.tile SELECT chain, 1, 0, hashes, root FROM audit.tile WHERE index = 1", ledger.DetectTree, 620, sink.Scope{To: -1}},
 		{"the column root of a checkpoint", "UPDATE audit.checkpoint SET root = sha256('x') WHERE size = 300", ledger.DetectCheckpoint, 299, sink.Scope{To: -1}},
 		{"the column size of a checkpoint", "UPDATE audit.checkpoint SET size = 301 WHERE size = 300", ledger.DetectCheckpoint, 300, sink.Scope{To: -1}},
 		{"a checkpoint cut off", "UPDATE audit.checkpoint SET note = left(note, -1) WHERE size = 300", ledger.DetectCheckpoint, 299, sink.Scope{To: -1}},
@@ -177,9 +196,12 @@ func TestTreeTampering(t *testing.T) {
 		{"a checkpoint with a line more", "UPDATE audit.checkpoint SET note = replace(note, E'\\n\\n', E'\\nmore\\n\\n') WHERE size = 300", ledger.DetectCheckpoint, 299, sink.Scope{To: -1}},
 		{"a checkpoint of another log", "UPDATE audit.checkpoint SET note = '" + sign(foreign) + "' WHERE size = 300", ledger.DetectCheckpoint, 299, sink.Scope{To: -1}},
 		{"a checkpoint over other entries", fmt.Sprintf("UPDATE audit.checkpoint SET root = '\\x%x', note = '%s' WHERE size = 300", forged.Root, sign(forged)), ledger.DetectCheckpoint, 299, sink.Scope{To: -1}},
-		{"a signature altered, without a policy", "UPDATE audit.checkpoint SET note = overlay(note placing 'AAAA' from length(note) - 20) WHERE size = 300", "", 0, sink.Scope{To: -1}},
+		{"a signature altered, without a policy", "UPDATE audit.checkpoint SET note = overlay(note placing 'AAAA' from length(note) - 20) WHERE size = 300", ledger.DetectCheckpoint, 299, sink.Scope{To: -1}},
+		{"signed by the key of later entries", "UPDATE audit.checkpoint SET note = '" + signBy(honest, later) + "' WHERE size = 300", ledger.DetectCheckpoint, 299, sink.Scope{To: -1}},
+		{"signed by the key in force", insert(later), "", 0, sink.Scope{To: -1}},
+		{"signed by a key that was retired", insert(signer), ledger.DetectCheckpoint, 619, sink.Scope{To: -1}},
 		{"a signature altered, with a policy", "UPDATE audit.checkpoint SET note = overlay(note placing 'AAAA' from length(note) - 20) WHERE size = 300", ledger.DetectCheckpoint, 299, sink.Scope{To: -1, Policy: policy}},
-		{"a checkpoint from the future", "UPDATE audit.checkpoint SET size = 900, note = replace(note, E'\\n600\\n', E'\\n900\\n') WHERE size = 600", ledger.DetectCheckpoint, 600, sink.Scope{To: -1}},
+		{"a checkpoint from the future", "UPDATE audit.checkpoint SET size = 900, note = replace(note, E'\\n600\\n', E'\\n900\\n') WHERE size = 600", ledger.DetectCheckpoint, 620, sink.Scope{To: -1}},
 		{"the tail removed, all made to fit", rechain, "", 0, sink.Scope{To: -1}},
 		{"the same, with a checkpoint kept outside", rechain, ledger.DetectCheckpoint, 500, outside},
 	} {
@@ -224,10 +246,12 @@ func TestOpenRefusesAnotherTree(t *testing.T) {
 		fill(t, w, 600)
 		w.Close()
 		db.Exec(t, attack)
-		w, err := sink.Open(t.Context(), sink.Config{DSN: db.DSN(pgtest.Writer), Chain: pgtest.Chain}, zaptest.NewLogger(t), prometheus.NewRegistry())
+		w, err := sink.OpenWait(t.Context(), sink.Config{DSN: db.DSN(pgtest.Writer), Chain: pgtest.Chain}, zaptest.NewLogger(t), prometheus.NewRegistry())
+		if err == nil {
+			w.Close()
+		}
 		if !errors.Is(err, sink.ErrMoved) {
 			t.Errorf("%s: %v", attack, err)
-			w.Close()
 		}
 	}
 }

@@ -166,6 +166,7 @@ func (v *verification) stretch(ctx context.Context, from uint64, bound int64, en
 		}
 		v.tiles.add(row)
 		if v.scope.From == 0 {
+			v.signed.take(row)
 			if err := v.signed.compare(&v.tiles.tree); err != nil {
 				return err
 			}
@@ -269,11 +270,40 @@ type checkpoints struct {
 	origin  string
 	policy  *ledger.Policy
 	outside []ledger.Checkpoint
+	keys    []*ledger.Policy // in force: those of the last key event
 
-	next []ledger.Checkpoint // of the stretch, by size
+	next []signedCheckpoint // of the stretch, by size
 	seen int
 	met  int // of outside
 	last uint64
+}
+
+type signedCheckpoint struct {
+	ledger.Checkpoint
+	note string
+}
+
+// take looks for key events. A key that nobody can verify with is none.
+func (c *checkpoints) take(r *ledger.Row) {
+	if r.Entry.Kind != ledger.KindKey {
+		return
+	}
+	c.keys = nil
+	for _, key := range keysOf(&r.Entry) {
+		if p, err := ledger.KeyPolicy(key); err == nil {
+			c.keys = append(c.keys, p)
+		}
+	}
+}
+
+// inForce says whether one of the keys in force has signed.
+func (c *checkpoints) inForce(note string) bool {
+	for _, key := range c.keys {
+		if _, err := key.Open([]byte(note)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // load reads the checkpoints over the entries from from up to bound, or to the end.
@@ -302,7 +332,7 @@ func (c *checkpoints) load(ctx context.Context, tx pgx.Tx, chain int32, from uin
 		case signed.Size != uint64(size) || string(signed.Root[:]) != string(root):
 			return broken("its columns say something else than its note")
 		}
-		c.next = append(c.next, signed)
+		c.next = append(c.next, signedCheckpoint{signed, text})
 		return nil
 	})
 	return err
@@ -316,6 +346,9 @@ func (c *checkpoints) compare(tree *ledger.Tree) error {
 	for len(c.next) > 0 && c.next[0].Size == tree.Size() {
 		if c.next[0].Root != tree.Root() {
 			return broken("that was signed over them")
+		}
+		if !c.inForce(c.next[0].note) {
+			return &ledger.BrokenError{Seq: tree.Size() - 1, Detector: ledger.DetectCheckpoint, Reason: fmt.Sprintf("checkpoint of size %d: it bears no signature of a key that was in force there", tree.Size())}
 		}
 		c.seen, c.last, c.next = c.seen+1, tree.Size(), c.next[1:]
 	}

@@ -50,6 +50,8 @@ type Writer struct {
 	months  map[string]bool // whose partitions are there
 	dead    bool            // after a failed commit: the chain in memory may be ahead of the table
 
+	grew chan struct{} // Grew's
+
 	mu sync.Mutex // Position is asked by others
 	at Position
 
@@ -73,7 +75,7 @@ func OpenWait(ctx context.Context, cfg Config, log *zap.Logger, reg prometheus.R
 }
 
 func open(ctx context.Context, cfg Config, log *zap.Logger, reg prometheus.Registerer, wait bool) (_ *Writer, err error) {
-	w := &Writer{log: log, metrics: newMetrics(reg), months: map[string]bool{}}
+	w := &Writer{log: log, metrics: newMetrics(reg), months: map[string]bool{}, grew: make(chan struct{}, 1)}
 	if w.conn, err = dial(ctx, cfg.DSN); err != nil {
 		return nil, err
 	}
@@ -229,6 +231,9 @@ func (w *Writer) Position() Position {
 	defer w.mu.Unlock()
 	return w.at
 }
+
+// Grew is sent to after a commit of entries. One that nobody has received yet stands for all that followed it.
+func (w *Writer) Grew() <-chan struct{} { return w.grew }
 
 // genesis is the chain's first entry.
 func (w *Writer) genesis(ctx context.Context) error {

@@ -14,7 +14,7 @@ import (
 )
 
 // Config is the configuration file, casebook-audit.yaml. Every key may also stand in the environment as
-// CASEBOOK_AUDIT_SECTION_KEY, which wins over the file; a DSN also in a file that CASEBOOK_AUDIT_SECTION_KEY_FILE names.
+// CASEBOOK_AUDIT_SECTION_KEY, which wins over the file; a secret also in a file that CASEBOOK_AUDIT_SECTION_KEY_FILE names.
 type Config struct {
 	Source  SourceConfig  `yaml:"source"`
 	Audit   AuditConfig   `yaml:"audit"`
@@ -56,9 +56,65 @@ type MetricsConfig struct {
 	Listen string `yaml:"listen"` // default 127.0.0.1:9480; "off" switches it off
 }
 
-// LedgerConfig is the log's face to the outside. Only Origin counts so far: signing needs a later version.
+// LedgerConfig is the log's face to the outside. It is signed where there is a key: in a file, in an ssh-agent, or with a
+// signer of its own (`casebook-audit signer`). At most one of the three is set.
 type LedgerConfig struct {
 	Origin string `yaml:"origin"` // schema-less name of the log, owned by you, never reused; default audit.invalid/CHAIN
+
+	SigningKeyFile    string `yaml:"signing_key_file"`                 // as keygen writes it
+	SigningPassphrase string `yaml:"signing_passphrase" secret:"true"` // of the key files
+	SecondKeyFile     string `yaml:"second_key_file"`                  // signs too, while keys are being changed
+	SigningAgent      string `yaml:"signing_agent"`                    // socket of an ssh-agent
+	VerifierKey       string `yaml:"verifier_key"`                     // names the agent's key
+	SigningStateFile  string `yaml:"signing_state_file"`               // default: the key file's name and ".state"
+	SignerSocket      string `yaml:"signer_socket"`                    // of `casebook-audit signer`
+
+	CheckpointInterval string `yaml:"checkpoint_interval"` // default 1s: entries are signed at most that long after they are durable
+	HeartbeatInterval  string `yaml:"heartbeat_interval"`  // default 5m: an idle log gets an entry and a checkpoint that often
+}
+
+// signed says whether checkpoints are to be signed.
+func (c *LedgerConfig) signed() bool {
+	return c.SigningKeyFile != "" || c.SigningAgent != "" || c.SignerSocket != ""
+}
+
+// intervals are the parsed ones; validate has looked at them.
+func (c *LedgerConfig) intervals() (checkpoint, heartbeat time.Duration, err error) {
+	for _, d := range []struct {
+		key, text string
+		to        *time.Duration
+		min, max  time.Duration
+	}{
+		{"checkpoint_interval", c.CheckpointInterval, &checkpoint, 100 * time.Millisecond, time.Hour},
+		{"heartbeat_interval", c.HeartbeatInterval, &heartbeat, time.Second, 24 * time.Hour},
+	} {
+		if *d.to, err = time.ParseDuration(d.text); err != nil || *d.to < d.min || *d.to > d.max {
+			return 0, 0, fmt.Errorf("ledger.%s %q: use a time from %s to %s, such as 10s", d.key, d.text, d.min, d.max)
+		}
+	}
+	return checkpoint, heartbeat, nil
+}
+
+func (c *LedgerConfig) validate() error {
+	if strings.Contains(c.Origin, "://") || strings.ContainsAny(c.Origin, " +\n") {
+		return fmt.Errorf("ledger.origin %q: use a schema-less name without spaces or +, such as audit.agency.example/casebook", c.Origin)
+	}
+	ways := 0
+	for _, way := range []string{c.SigningKeyFile, c.SigningAgent, c.SignerSocket} {
+		if way != "" {
+			ways++
+		}
+	}
+	switch {
+	case ways > 1:
+		return errors.New("ledger: set one of signing_key_file, signing_agent and signer_socket")
+	case c.SecondKeyFile != "" && c.SigningKeyFile == "":
+		return errors.New("ledger.second_key_file is for a key beside signing_key_file")
+	case c.SigningAgent != "" && (c.VerifierKey == "" || c.SigningStateFile == ""):
+		return errors.New("ledger.signing_agent needs verifier_key and signing_state_file: `casebook-audit keygen --agent` gives both")
+	}
+	_, _, err := c.intervals()
+	return err
 }
 
 const (
@@ -137,7 +193,13 @@ func (c *Config) setDefaults(dir string) {
 	set(&c.Query.Listen, "127.0.0.1:8480")
 	set(&c.Metrics.Listen, "127.0.0.1:9480")
 	set(&c.Ledger.Origin, "audit.invalid/"+c.Audit.Chain)
-	for _, path := range []*string{&c.Mapping, &c.Query.Auth.TokensFile, &c.Audit.HashKeyFile} {
+	set(&c.Ledger.CheckpointInterval, "1s")
+	set(&c.Ledger.HeartbeatInterval, "5m")
+	if c.Ledger.SigningKeyFile != "" {
+		set(&c.Ledger.SigningStateFile, c.Ledger.SigningKeyFile+".state")
+	}
+	l := &c.Ledger
+	for _, path := range []*string{&c.Mapping, &c.Query.Auth.TokensFile, &c.Audit.HashKeyFile, &l.SigningKeyFile, &l.SecondKeyFile, &l.SigningStateFile, &l.SigningAgent, &l.SignerSocket} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
@@ -155,10 +217,7 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%s is not a connection string that libpq takes (not shown, as it may hold a password)", dsn.key)
 		}
 	}
-	if strings.Contains(c.Ledger.Origin, "://") || strings.ContainsAny(c.Ledger.Origin, " +\n") {
-		return fmt.Errorf("ledger.origin %q: use a schema-less name without spaces or +, such as audit.agency.example/casebook", c.Ledger.Origin)
-	}
-	return nil
+	return c.Ledger.validate()
 }
 
 // connectTimeout bounds every first connection to a database.

@@ -23,7 +23,7 @@ const (
 )
 
 // stopReasons is the closed set of the reason label of `stopped`.
-var stopReasons = [...]string{"connection", "slot", "publication", "identity", "decode", "mapping", "chain", "sink"}
+var stopReasons = [...]string{"connection", "slot", "publication", "identity", "decode", "mapping", "chain", "sink", "signer"}
 
 // health is what the daemon knows of itself. Every goroutine may write and read it.
 type health struct {

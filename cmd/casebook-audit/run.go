@@ -89,6 +89,7 @@ type daemon struct {
 	health  *health
 	metrics atomic.Pointer[prometheus.Registry] // of the session that runs, or of the last one
 	access  chan *ledger.Entry
+	notary  notary // nil: checkpoints are not signed
 }
 
 // newDaemon reads what else the configuration names.
@@ -114,6 +115,15 @@ func (d *daemon) run(ctx context.Context) error {
 	base.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.health = newHealth(prefixed(base))
 	d.access = make(chan *ledger.Entry, 1024)
+
+	notary, err := openNotary(&d.cfg.Ledger)
+	if err != nil {
+		return &exitError{exitUsage, fmt.Errorf("signing key: %w", err)}
+	}
+	if notary != nil {
+		d.notary = notary
+		defer notary.Close()
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	servers, err := d.listen(ctx, base)
@@ -147,8 +157,9 @@ func (d *daemon) capture(ctx context.Context) error {
 			return nil
 		}
 		if !began {
-			if errors.Is(err, capture.ErrSlotInUse) && time.Since(first) < firstSlotWait {
-				d.log.Warn("waiting for the slot", zap.Error(err))
+			var signing *signerError
+			if (errors.Is(err, capture.ErrSlotInUse) || errors.As(err, &signing)) && time.Since(first) < firstWait {
+				d.log.Warn("waiting for the slot or the signer", zap.Error(err))
 				if !sleep(ctx, firstBackoff) {
 					return nil
 				}

@@ -51,6 +51,14 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 	}
 	defer writer.Close()
 
+	var checkpoints *checkpointer
+	if d.notary != nil {
+		if checkpoints, err = openCheckpointer(ctx, d, writer, metrics); err != nil {
+			return false, fmt.Errorf("checkpoints: %w", err)
+		}
+		defer checkpoints.stored.Close()
+	}
+
 	pipe := &pipeline{writer: writer, access: d.access}
 	s := &session{
 		health: d.health, rules: d.rules.Load(), hashKey: d.hashKey, log: d.log, writer: writer, metrics: metrics,
@@ -88,6 +96,9 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 		w.run(groupCtx, coverageInterval, metrics)
 		return nil
 	})
+	if checkpoints != nil {
+		group.Go(func() error { return checkpoints.run(groupCtx) })
+	}
 	group.Go(func() error {
 		defer stopStream()
 		return pipe.run(groupCtx, events)
@@ -138,7 +149,10 @@ func (e *stopError) Unwrap() error { return e.err }
 func classify(err error) (reason string, retry bool) {
 	var stop *stopError
 	var exit *exitError
+	var signing *signerError
 	switch {
+	case errors.As(err, &signing):
+		return "signer", true
 	case errors.As(err, &stop):
 		return stop.reason, false
 	case errors.Is(err, capture.ErrSlotInUse):
@@ -175,12 +189,12 @@ func exitCodeOf(err error) int {
 	if errors.As(err, &exit) {
 		return exit.code
 	}
-	if reason, retry := classify(err); retry && reason == "connection" {
+	if reason, retry := classify(err); retry && (reason == "connection" || reason == "signer") {
 		return exitUnreachable
 	}
 	return exitUsage
 }
 
-// firstSlotWait is how long a start waits for a slot that is in use: by the walsender of a daemon that was killed a moment
-// ago, most likely.
-const firstSlotWait = 10 * time.Second
+// firstWait is how long a start waits for a slot that is in use, by the walsender of a daemon that was killed a moment ago
+// most likely, and for a signer that starts beside it.
+const firstWait = 10 * time.Second

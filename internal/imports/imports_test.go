@@ -22,6 +22,7 @@ var allowed = map[string][]string{
 	"sql":                {},
 	"sql/source":         {},
 	"stored":             {"ledger"},
+	"signer":             {"ledger"},
 	"sink":               {"ledger", "mapping", "sql", "stored"},
 	"query":              {"ledger", "sql"},
 	"deploy/reference":   {},
@@ -31,7 +32,7 @@ var allowed = map[string][]string{
 	"internal/e2e":       {},
 	"internal/imports":   {},
 	"internal/bench":     {"*"},
-	"cmd/casebook-audit": {"capture", "mapping", "ledger", "sink", "query", "sql", "sql/source", "deploy/reference", "internal/cluster"},
+	"cmd/casebook-audit": {"capture", "mapping", "ledger", "sink", "signer", "query", "sql", "sql/source", "deploy/reference", "internal/cluster"},
 }
 
 // testOnly may be imported by tests alone.

@@ -37,6 +37,9 @@ CREATE VIEW audit.leaf AS
   SELECT chain, seq, kind, prev, recorded_us, commitment, leaf_hash FROM audit.entry;
 COMMENT ON VIEW audit.leaf IS 'The blind leaves of all entries, of every tenant: what the tree and its proofs are made of.';
 
+-- What is about the log itself and must be found at once: key events, orders of removal, removals.
+CREATE INDEX entry_by_kind ON audit.entry (chain, kind, seq) WHERE kind IN (5, 6, 7, 8);
+
 GRANT SELECT, INSERT ON audit.tile, audit.checkpoint TO casebook_audit_writer;
 GRANT SELECT ON audit.tile, audit.checkpoint TO casebook_audit_reader;
 GRANT SELECT ON audit.leaf TO casebook_audit_writer, casebook_audit_reader;
