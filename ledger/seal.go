@@ -13,6 +13,7 @@ const (
 	tagField      = 0x11
 	tagCommitment = 0x12
 	tagGenesis    = 0x13
+	tagManifest   = 0x15
 )
 
 // Hash is a SHA-256.

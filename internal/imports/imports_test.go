@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"sql/source":         {},
 	"stored":             {"ledger"},
 	"signer":             {"ledger"},
+	"bundle":             {"ledger"},
 	"sink":               {"ledger", "mapping", "sql", "stored"},
 	"query":              {"ledger", "sql"},
 	"deploy/reference":   {},
