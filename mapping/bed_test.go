@@ -98,6 +98,13 @@ func newBed(t testing.TB) *bed {
 		}
 	}
 	b.db.Exec(t, "create publication casebook_audit for table "+strings.Join(tables, ", ")+" with (publish_via_partition_root = true)")
+	b.begin(t)
+	return b
+}
+
+// begin makes the slot, fills the store from its snapshot, and streams from there.
+func (b *bed) begin(t testing.TB) {
+	t.Helper()
 	cfg := capture.Config{DSN: b.db.DSN(""), Slot: "s_" + b.db.Name, Publication: "casebook_audit", SpillDir: t.TempDir(), IdleInterval: 50 * time.Millisecond}
 	slot, err := capture.CreateSlot(t.Context(), cfg)
 	if err != nil {
@@ -124,7 +131,6 @@ func newBed(t testing.TB) *bed {
 		<-done
 		b.stream.Close()
 	})
-	return b
 }
 
 func (b *bed) newMapper(s *store) *Mapper {
@@ -215,6 +221,32 @@ func (b *bed) next(t testing.TB) []*ledger.Entry {
 			t.Fatal("no transaction comes")
 		}
 	}
+}
+
+// nextParts is next for a transaction that may be written in parts.
+func (b *bed) nextParts(t testing.TB) []*ledger.Entry {
+	t.Helper()
+	var entries []*ledger.Entry
+	for event := range b.out {
+		if event.Tx == nil {
+			continue
+		}
+		defer event.Tx.Close()
+		spill := func(rows []StoredRow) error { b.store.save(rows); return nil }
+		err := b.mapper.MapHuge(t.Context(), event.Tx, b.prev, spill, func(e *ledger.Entry) error {
+			entries = append(entries, e)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.prev = ledger.LSN(event.Tx.CommitLSN)
+		b.store.save(b.mapper.TakeDirty())
+		b.mapper.Stored()
+		return entries
+	}
+	t.Fatal("the stream ended")
+	return nil
 }
 
 func (b *bed) mapTx(t testing.TB, tx *capture.Tx) []*ledger.Entry {

@@ -138,6 +138,9 @@ func (d *directory) relist(list *table, id, key string, in bool, commit ledger.L
 		return
 	}
 	l.begin(commit)
+	if !l.known { // nobody named it: that is a state too
+		l.prev = image{{l.key, known}, {"", known}}
+	}
 	if in {
 		keys = slices.Insert(keys, at, key)
 	} else {
