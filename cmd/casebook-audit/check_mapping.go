@@ -131,8 +131,9 @@ func (c *checker) checkPublicationTables(cat *sourceCatalog, name string, wanted
 
 // tableShape is what the mapping may rely on.
 type tableShape struct {
-	columns []string
-	key     []string // of the primary key
+	columns   []string
+	key       []string // of the primary key
+	generated []string
 }
 
 // checkMapping compares names: every mapped table and column must exist, every table must be mapped.
@@ -141,7 +142,7 @@ func (c *checker) checkMapping(ctx context.Context, conn *pgx.Conn, cat *sourceC
 	if err != nil {
 		return err
 	}
-	var missing, unusable, columns, keys, keyless []string
+	var missing, unusable, columns, generated, keys, keyless []string
 	mapped := map[string]bool{}
 	for _, t := range c.tables {
 		mapped[t.Name] = true
@@ -165,8 +166,11 @@ func (c *checker) checkMapping(ctx context.Context, conn *pgx.Conn, cat *sourceC
 		names := append(slices.Clone(t.Columns), t.Directory...)
 		slices.Sort(names)
 		for _, column := range slices.Compact(names) {
-			if !slices.Contains(shape.columns, column) {
+			switch {
+			case !slices.Contains(shape.columns, column):
 				columns = append(columns, t.Name+"."+column)
+			case slices.Contains(shape.generated, column) && slices.Contains(t.Directory, column):
+				generated = append(generated, t.Name+"."+column)
 			}
 		}
 		key := slices.Sorted(slices.Values(t.Key))
@@ -192,6 +196,10 @@ func (c *checker) checkMapping(ctx context.Context, conn *pgx.Conn, cat *sourceC
 		c.add(finding{severityError, "mapping-column-missing", fmt.Sprintf("the mapping names %d %s that the source does not have", len(columns), plural(len(columns), "column")),
 			"What the mapping wants to say of it cannot be said.", "Correct the mapping file (" + c.cfg.Mapping + ").", columns})
 	}
+	if len(generated) > 0 {
+		c.add(finding{severityError, "mapping-column-generated", fmt.Sprintf("names or owners use %d generated %s", len(generated), plural(len(generated), "column")),
+			"Before Postgres 18 the stream does not hold generated columns: the names would be empty.", "Build the name from the columns that the generated one is made of.", generated})
+	}
 	c.addList(severityError, "mapping-key", keys, "%s with another primary key than the mapping's",
 		"Two rows could be taken for one.", []string{"Set key in the mapping to the primary key."})
 	c.addList(severityWarning, "mapping-key-none", keyless, "%s without a primary key",
@@ -206,6 +214,7 @@ func readShapes(ctx context.Context, conn *pgx.Conn) (map[uint32]tableShape, err
 	rows, err := conn.Query(ctx, `
 		SELECT c.oid,
 		  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+		  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''),
 		  ARRAY(SELECT a.attname::text FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY k (attnum, n)
 		        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
 		        WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY k.n)
@@ -219,7 +228,7 @@ func readShapes(ctx context.Context, conn *pgx.Conn) (map[uint32]tableShape, err
 	for rows.Next() {
 		var oid uint32
 		var shape tableShape
-		if err := rows.Scan(&oid, &shape.columns, &shape.key); err != nil {
+		if err := rows.Scan(&oid, &shape.columns, &shape.generated, &shape.key); err != nil {
 			return nil, err
 		}
 		shapes[oid] = shape
