@@ -89,10 +89,16 @@ func (c *compiler) directoryColumns() error {
 
 func (c *compiler) recordTypes() error {
 	var records []string
+	seen := map[fileRecord]string{}
 	for _, t := range c.rules.order {
-		if t.record != nil {
-			records = append(records, t.name)
+		if t.record == nil {
+			continue
 		}
+		records = append(records, t.name)
+		if other := seen[*t.record]; other != "" {
+			return c.src.fail([]any{"tables", t.name, "record"}, "%s is a %s of %s already: nobody could tell their records apart", other, t.record.Type, t.record.Application)
+		}
+		seen[*t.record] = t.name
 	}
 	for _, word := range slices.Sorted(maps.Keys(c.file.RecordTypes)) {
 		if name := c.file.RecordTypes[word]; !slices.Contains(records, name) {
@@ -222,7 +228,7 @@ func (c *compiler) ownersLeadToRecords() error {
 			for i := range rules {
 				for to := range rules[i].targets {
 					if !ends(to, map[*table]bool{}) {
-						return c.src.fail([]any{"tables", t.name, kind, i}, "%s leads to %s, and from there no way leads to a record", rules[i].column, to.name)
+						return c.src.fail([]any{"tables", t.name, kind, i}, "%s leads to %s, and from there no way leads to a record", rules[i].words(), to.name)
 					}
 				}
 			}

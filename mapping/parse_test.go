@@ -111,6 +111,16 @@ var faulty = []struct{ name, old, new string }{
 	{"unknown initiator", "robot: application", "robot: machine"},
 	{"users not found by their key", "users: {table: app.users,", "users: {table: app.users, id: email,"},
 	{"tenant of no reference", "    resource: Files", "    resource: Files\n    tenant: note_id.tenant_id"},
+	{"two records of one name", "  app.jobs:\n    fate: off\n    reason: a queue\n", "  app.jobs:\n    record: {application: Engage, type: Case}\n    resource: Jobs\n    name: \"{id}\"\n"},
+	{"hash of what is shown", "    masked: [secret]", "    masked: [secret]\n    hashed: [subject]"},
+	{"hash of what is never stored", "never: [password]", "never: [password]\n    hashed: [password]"},
+	{"links from nowhere", "{column: note_id, table: app.notes}", "{from: app.link, by: file_id}"},
+	{"half a link", "{column: note_id, table: app.notes}", "{from: app.notes}"},
+	{"links that lead nowhere", "{column: note_id, table: app.notes}", "{from: app.users, by: file_id}"},
+	{"links to a composite key", "    resource: Files\n    owner:\n      - {column: note_id, table: app.notes}", "    resource: Files\n    key: [a, b]\n    owner:\n      - {from: app.notes, by: file_id}"},
+	{"noise in a name", "noise: [updated_at]", "noise: [updated_at, title]"},
+	{"custom fields in a name", "    soft_delete:", "    custom_fields: {column: title}\n    soft_delete:"},
+	{"names of a table that is off", "table: app.users}\n    masked", "table: app.users}\n      job_id: {table: app.jobs}\n    masked"},
 	{"composite owner", "  app.notes:\n", "  app.notes:\n    key: [a, b]\n"},
 }
 

@@ -238,6 +238,14 @@ func (r *Rules) SeedTables() []SeedTable {
 	return tables
 }
 
+// words name the way in an error.
+func (o *ownerRule) words() string {
+	if o.links != nil {
+		return "the way back through " + o.links.name
+	}
+	return o.column
+}
+
 // targets are the tables that the way leads to next.
 func (o *ownerRule) targets(yield func(*table) bool) {
 	if o.to != nil {
