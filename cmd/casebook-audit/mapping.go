@@ -18,7 +18,7 @@ func newMappingCmd(e *env) *cobra.Command {
 		Short:   "Work on the mapping file",
 		Example: "  casebook-audit mapping check mapping.yaml",
 	}
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(newMappingDraftCmd(e), &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Read a mapping file strictly and list what becomes of each table",
 		Long: `Check reads a mapping file, the configured one when none is named. Its faults are given with line and column. Whether the

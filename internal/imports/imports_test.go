@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"ledger":             {},
 	"capture":            {},
 	"mapping":            {"capture", "ledger"},
+	"mapping/draft":      {},
 	"sql":                {},
 	"sql/source":         {},
 	"stored":             {"ledger"},
@@ -33,7 +34,7 @@ var allowed = map[string][]string{
 	"internal/e2e":       {},
 	"internal/imports":   {},
 	"internal/bench":     {"*"},
-	"cmd/casebook-audit": {"capture", "mapping", "ledger", "sink", "signer", "query", "sql", "sql/source", "deploy/reference", "internal/cluster"},
+	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "ledger", "sink", "signer", "query", "sql", "sql/source", "deploy/reference", "internal/cluster"},
 }
 
 // testOnly may be imported by tests alone.
