@@ -17,15 +17,15 @@ type List struct {
 	Next    string   `json:"next_cursor,omitempty"` // missing: there are no more
 }
 
-func (h *handler) entries(w http.ResponseWriter, r *request) error {
-	p, errs := parameters(r.URL.RawQuery, append([]string{"limit", "cursor"}, filterParameters...)...)
+func (h *Service) entries(w http.ResponseWriter, r *Request) error {
+	p, errs := Parameters(r.URL.RawQuery, append([]string{"limit", "cursor"}, FilterParameters()...)...)
 	f, more := ParseFilter(p)
 	errs = append(errs, more...)
-	page, more := f.parsePage(p)
+	page, more := f.ParsePage(p)
 	if errs = append(errs, more...); len(errs) > 0 {
 		return wrongParameters(errs)
 	}
-	list, err := h.list(r.Context(), r.caller, f, page)
+	list, err := h.List(r.Context(), r.Caller, f, page)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,8 @@ func (h *handler) entries(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, list)
 }
 
-func (h *handler) list(ctx context.Context, caller *Caller, f Filter, page Page) (list *List, err error) {
+// List gives one page.
+func (h *Service) List(ctx context.Context, caller *Caller, f Filter, page Page) (list *List, err error) {
 	err = h.read(ctx, caller, queryTimeout, func(tx pgx.Tx, s scope) error {
 		list, err = listEntries(ctx, tx, s, f, page)
 		return err
@@ -118,36 +119,41 @@ func eachEntry(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page, fn 
 }
 
 // entry gives one entry by its number. One that the caller may not see is one that is not there.
-func (h *handler) entry(w http.ResponseWriter, r *request) error {
-	if _, errs := parameters(r.URL.RawQuery); len(errs) > 0 {
+func (h *Service) entry(w http.ResponseWriter, r *Request) error {
+	if _, errs := Parameters(r.URL.RawQuery); len(errs) > 0 {
 		return wrongParameters(errs)
 	}
 	seq, err := strconv.ParseInt(r.PathValue("seq"), 10, 64)
 	if err != nil || seq < 0 {
-		return newProblem(http.StatusNotFound, "the number of an entry is a whole number from 0 on")
+		return NewProblem(http.StatusNotFound, "the number of an entry is a whole number from 0 on")
 	}
-	var e *Entry
-	err = h.read(r.Context(), r.caller, queryTimeout, func(tx pgx.Tx, s scope) error {
+	e, err := h.Entry(r.Context(), r.Caller, seq)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, e)
+}
+
+// Entry gives one entry by its number. One that the caller may not see is one that is not there: a Problem.
+func (h *Service) Entry(ctx context.Context, caller *Caller, seq int64) (e *Entry, err error) {
+	err = h.read(ctx, caller, queryTimeout, func(tx pgx.Tx, s scope) error {
 		b := &builder{}
 		where := "e.chain = " + b.arg(s.chain) + " AND e.seq = " + b.arg(seq)
 		if s.tenants != nil {
 			where += " AND e.tenant_id = ANY(" + b.arg(s.tenants) + ")"
 		}
-		rows, err := tx.Query(r.Context(), "SELECT "+entryColumns("e")+" FROM audit.entry e WHERE "+where, b.args...)
+		rows, err := tx.Query(ctx, "SELECT "+entryColumns("e")+" FROM audit.entry e WHERE "+where, b.args...)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		if !rows.Next() {
-			return errors.Join(rows.Err(), newProblem(http.StatusNotFound, "there is no such entry, or not for you"))
+			return errors.Join(rows.Err(), NewProblem(http.StatusNotFound, "there is no such entry, or not for you"))
 		}
 		e, err = scanEntry(rows)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, e)
+	return e, err
 }
 
 // Explain gives the plan of a page, for those who ask why it is slow.

@@ -187,8 +187,8 @@ func harmless(cell string) string {
 
 // export streams a file. When something fails on the way the connection is cut, so that no client takes a part for the
 // whole.
-func (h *handler) export(w http.ResponseWriter, r *request) error {
-	p, errs := parameters(r.URL.RawQuery, append([]string{"format"}, filterParameters...)...)
+func (h *Service) export(w http.ResponseWriter, r *Request) error {
+	p, errs := Parameters(r.URL.RawQuery, append([]string{"format"}, FilterParameters()...)...)
 	f, more := ParseFilter(p)
 	errs = append(errs, more...)
 	format := Format(p["format"])
@@ -197,7 +197,7 @@ func (h *handler) export(w http.ResponseWriter, r *request) error {
 	}
 	contentType := map[Format]string{FormatCSV: "text/csv; charset=utf-8; header=present", FormatNDJSON: "application/x-ndjson"}[format]
 	if contentType == "" {
-		errs = append(errs, parameterError{"format", "must be csv or ndjson"})
+		errs = append(errs, ParameterError{"format", "must be csv or ndjson"})
 	}
 	if len(errs) > 0 {
 		return wrongParameters(errs)
@@ -207,7 +207,7 @@ func (h *handler) export(w http.ResponseWriter, r *request) error {
 		defer func() { <-h.exports }()
 	default:
 		w.Header().Set("Retry-After", "30")
-		return newProblem(http.StatusServiceUnavailable, "as many exports are running as may run at once; try again later")
+		return NewProblem(http.StatusServiceUnavailable, "as many exports are running as may run at once; try again later")
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Disposition", `attachment; filename="audit-log-`+time.Now().UTC().Format("20060102-150405")+"."+string(format)+`"`)
@@ -217,7 +217,7 @@ func (h *handler) export(w http.ResponseWriter, r *request) error {
 	}
 	out := &patient{w: w, control: http.NewResponseController(w)}
 	var trailer *Trailer
-	err := h.read(r.Context(), r.caller, 0, func(tx pgx.Tx, s scope) (err error) {
+	err := h.read(r.Context(), r.Caller, 0, func(tx pgx.Tx, s scope) (err error) {
 		trailer, err = export(r.Context(), tx, s, f, format, out, nil)
 		return err
 	})

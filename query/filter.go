@@ -37,36 +37,40 @@ type Filter struct {
 	Action      string
 	Resource    string
 	Initiator   string
-	Oldest      bool // oldest first; newest first otherwise
+	Text        string // part of a changed value, whatever its case; only within a record
+	Transaction string // of the source: commit LSN, or number
+	Oldest      bool   // oldest first; newest first otherwise
 }
 
-// filterParameters are those that pages and exports share.
-var filterParameters = []string{"application", "record", "record_id", "from", "to", "user", "action", "resource", "initiator", "order"}
+// FilterParameters are those that pages and exports share.
+func FilterParameters() []string {
+	return []string{"application", "record", "record_id", "from", "to", "user", "action", "resource", "initiator", "q", "transaction", "tz", "order"}
+}
 
-// parameters reads a query string strictly: each parameter is known, given once, valid text and not absurdly long. What
+// Parameters reads a query string strictly: each parameter is known, given once, valid text and not absurdly long. What
 // cannot be read is refused, never dropped: that would answer another question.
-func parameters(query string, known ...string) (map[string]string, []parameterError) {
+func Parameters(query string, known ...string) (map[string]string, []ParameterError) {
 	got := map[string]string{}
-	var errs []parameterError
+	var errs []ParameterError
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		errs = append(errs, parameterError{"", "the query string holds a semicolon or a % without two hexadecimal digits: write them as %3B and %25"})
+		errs = append(errs, ParameterError{"", "the query string holds a semicolon or a % without two hexadecimal digits: write them as %3B and %25"})
 	}
 	for name, list := range values {
 		switch {
 		case !slices.Contains(known, name):
-			errs = append(errs, parameterError{printable(name), "there is no such parameter; " + knownParameters(known)})
+			errs = append(errs, ParameterError{printable(name), "there is no such parameter; " + knownParameters(known)})
 		case len(list) > 1:
-			errs = append(errs, parameterError{name, "given more than once"})
+			errs = append(errs, ParameterError{name, "given more than once"})
 		case !plainText(list[0]):
-			errs = append(errs, parameterError{name, "holds control characters or is not UTF-8"})
+			errs = append(errs, ParameterError{name, "holds control characters or is not UTF-8"})
 		case utf8.RuneCountInString(list[0]) > maxValue:
-			errs = append(errs, parameterError{name, fmt.Sprintf("longer than %d characters", maxValue)})
+			errs = append(errs, ParameterError{name, fmt.Sprintf("longer than %d characters", maxValue)})
 		case list[0] != "":
 			got[name] = list[0]
 		}
 	}
-	slices.SortFunc(errs, func(a, b parameterError) int { return strings.Compare(a.Parameter, b.Parameter) })
+	slices.SortFunc(errs, func(a, b ParameterError) int { return strings.Compare(a.Parameter, b.Parameter) })
 	return got, errs
 }
 
@@ -91,13 +95,18 @@ func printable(s string) string {
 	return s[:min(len(s), 40)]
 }
 
-// ParseFilter reads the filter's parameters. A date without a time is a whole day in UTC, of "to" the whole day too.
-func ParseFilter(p map[string]string) (Filter, []parameterError) {
+// ParseFilter reads the filter's parameters. A date without a time is a whole day, of "to" the whole day too, in the zone
+// that tz names (IANA), or else in UTC.
+func ParseFilter(p map[string]string) (Filter, []ParameterError) {
 	f := Filter{
 		Application: p["application"], Record: p["record"], RecordID: p["record_id"], User: p["user"], Action: p["action"],
-		Resource: p["resource"], Initiator: p["initiator"],
+		Resource: p["resource"], Initiator: p["initiator"], Text: p["q"], Transaction: p["transaction"],
 	}
-	var errs []parameterError
+	var errs []ParameterError
+	zone, err := Zone(p["tz"])
+	if err != nil {
+		errs = append(errs, ParameterError{"tz", err.Error()})
+	}
 	moment := func(name string, endOfDay bool) time.Time {
 		text := p[name]
 		if text == "" {
@@ -107,11 +116,11 @@ func ParseFilter(p map[string]string) (Filter, []parameterError) {
 			if endOfDay {
 				t = t.AddDate(0, 0, 1)
 			}
-			return t
+			return DayStart(t, zone)
 		}
 		t, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil || t.Year() < 1 || t.Year() > 9999 {
-			errs = append(errs, parameterError{name, "neither a date like 2026-03-31 nor a time like 2026-03-31T14:02:00Z"})
+			errs = append(errs, ParameterError{name, "neither a date like 2026-03-31 nor a time like 2026-03-31T14:02:00Z"})
 			return time.Time{}
 		}
 		if endOfDay {
@@ -121,24 +130,48 @@ func ParseFilter(p map[string]string) (Filter, []parameterError) {
 	}
 	f.From, f.To = moment("from", false), moment("to", true)
 	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
-		errs = append(errs, parameterError{"to", "is before from"})
+		errs = append(errs, ParameterError{"to", "is before from"})
 	}
 	switch f.Initiator {
 	case "", ledger.InitiatorUser, ledger.InitiatorApplication, ledger.InitiatorSystem, ledger.InitiatorOperator, ledger.InitiatorUnattributed:
 	default:
-		errs = append(errs, parameterError{"initiator", "must be user, application, system, operator or unattributed"})
+		errs = append(errs, ParameterError{"initiator", "must be user, application, system, operator or unattributed"})
 	}
 	switch p["order"] {
 	case "", "newest":
 	case "oldest":
 		f.Oldest = true
 	default:
-		errs = append(errs, parameterError{"order", "must be newest or oldest"})
+		errs = append(errs, ParameterError{"order", "must be newest or oldest"})
 	}
 	if f.Record != "" && f.RecordID != "" {
-		errs = append(errs, parameterError{"record", "give record or record_id, not both"})
+		errs = append(errs, ParameterError{"record", "give record or record_id, not both"})
+	}
+	if f.Text != "" && f.Record == "" && f.RecordID == "" {
+		errs = append(errs, ParameterError{"q", "looks through the changed values of one record: give record or record_id too"})
+	}
+	if f.Transaction != "" && transactionColumn(f.Transaction) == "" {
+		errs = append(errs, ParameterError{"transaction", "neither a commit LSN like 0/51CBEE8 nor a transaction number"})
 	}
 	return f, errs
+}
+
+// transactionColumn is the comparison that finds a transaction of the source by its commit LSN or by its number; "": text
+// that is neither.
+func transactionColumn(text string) string {
+	high, low, lsn := strings.Cut(text, "/")
+	if lsn {
+		_, err1 := strconv.ParseUint(high, 16, 32)
+		_, err2 := strconv.ParseUint(low, 16, 32)
+		if err1 != nil || err2 != nil {
+			return ""
+		}
+		return "e.commit_lsn = %s::text::pg_lsn"
+	}
+	if _, err := strconv.ParseUint(text, 10, 32); err != nil {
+		return ""
+	}
+	return "e.xid = %s::text::bigint"
 }
 
 // Page is where a page begins and how long it is. Limit 0 is all of it.
@@ -169,7 +202,7 @@ type cursor struct {
 func (f Filter) digest() string {
 	text := fmt.Sprintf("%q", []string{
 		f.Application, f.Record, f.RecordID, f.User, f.Action, f.Resource, f.Initiator,
-		f.From.UTC().String(), f.To.UTC().String(), strconv.FormatBool(f.Oldest),
+		f.From.UTC().String(), f.To.UTC().String(), strconv.FormatBool(f.Oldest), f.Text, f.Transaction,
 	})
 	sum := sha256.Sum256([]byte(text))
 	return base64.RawURLEncoding.EncodeToString(sum[:9])
@@ -180,13 +213,14 @@ func (f Filter) cursor(p Place) string {
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
-func (f Filter) parsePage(p map[string]string) (Page, []parameterError) {
+// ParsePage reads limit and cursor. A cursor belongs to one filter.
+func (f Filter) ParsePage(p map[string]string) (Page, []ParameterError) {
 	page := Page{Limit: defaultLimit}
-	var errs []parameterError
+	var errs []ParameterError
 	if text := p["limit"]; text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > maxLimit {
-			errs = append(errs, parameterError{"limit", fmt.Sprintf("must be a number from 1 to %d", maxLimit)})
+			errs = append(errs, ParameterError{"limit", fmt.Sprintf("must be a number from 1 to %d", maxLimit)})
 		} else {
 			page.Limit = n
 		}
@@ -199,9 +233,9 @@ func (f Filter) parsePage(p map[string]string) (Page, []parameterError) {
 		}
 		switch {
 		case err != nil || c.Version != 1 || c.CommittedAt < firstMoment || c.CommittedAt > lastMoment || c.Seq > math.MaxInt64:
-			errs = append(errs, parameterError{"cursor", "is not one that this endpoint gave"})
+			errs = append(errs, ParameterError{"cursor", "is not one that this endpoint gave"})
 		case c.Filter != f.digest():
-			errs = append(errs, parameterError{"cursor", "belongs to a query with other filters: begin again without it"})
+			errs = append(errs, ParameterError{"cursor", "belongs to a query with other filters: begin again without it"})
 		default:
 			page.After = &c.Place
 		}
@@ -249,6 +283,13 @@ func (f Filter) statement(s scope, records, users []string, page Page) (string, 
 	equal("action", f.Action)
 	equal("resource", f.Resource)
 	equal("initiator", f.Initiator)
+	if f.Transaction != "" {
+		common = append(common, fmt.Sprintf(transactionColumn(f.Transaction), b.arg(f.Transaction)))
+	}
+	if f.Text != "" {
+		common = append(common, "EXISTS (SELECT FROM unnest(e.paths, e.vals) AS v(path, val) WHERE lower(v.val) LIKE lower("+b.arg(containing(f.Text))+
+			") AND (v.path LIKE 'old%' OR v.path LIKE 'new%'))")
+	}
 	switch {
 	case f.User == "":
 	case len(users) == 1:
@@ -343,6 +384,28 @@ var (
 	ErrManyRecords = errors.New("more than 1000 records have that name: name the application too, or give the record's id")
 	ErrManyUsers   = errors.New("more than 1000 users have that address: give the user's id")
 )
+
+// Match gives the records that Record and RecordID stand for, at most 20, each by one of its names.
+func (h *Service) Match(ctx context.Context, caller *Caller, f Filter) (list []Record, err error) {
+	list, _, err = suggest(ctx, h, caller, func(b *builder, s scope) string {
+		where := "chain = " + b.arg(s.chain)
+		if f.RecordID != "" {
+			where += " AND record_id = " + b.arg(f.RecordID)
+		}
+		if f.Record != "" {
+			where += " AND lower(name) = lower(" + b.arg(f.Record) + ")"
+		}
+		if f.Application != "" {
+			where += " AND application = " + b.arg(f.Application)
+		}
+		if s.tenants != nil {
+			where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
+		}
+		return "SELECT DISTINCT ON (application, record_id) application, record_type, record_id, name FROM audit.record_name WHERE " + where +
+			" ORDER BY application, record_id, name"
+	}, pgx.RowToStructByPos[Record])
+	return list, err
+}
 
 func named(ctx context.Context, tx pgx.Tx, many error, sql string, b *builder) ([]string, error) {
 	list, err := strs(ctx, tx, sql+" LIMIT "+b.arg(maxNamed+1), b.args)

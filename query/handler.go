@@ -48,30 +48,41 @@ const (
 	maxAccessText = 2000
 )
 
-// handler serves the endpoint. It keeps no state of a request.
-type handler struct {
+// Service answers for one chain: to scripts by Handler, to the page by its methods. Both read by the same statements, let
+// the same callers in and record the same accesses. It keeps no state of a request.
+type Service struct {
 	Config
-	seconds *prometheus.HistogramVec
-	exports chan struct{} // one place for each export that runs: they never hold more than half of the pool
+	seconds  *prometheus.HistogramVec
+	exports  chan struct{} // one place for each export that runs: they never hold more than half of the pool
+	sessions *sessions
 }
 
-// request is one request of a known caller.
-type request struct {
+// Request is one request of a known caller.
+type Request struct {
 	*http.Request
-	caller *Caller
+	Caller *Caller
 	name   string // of the endpoint
 }
 
-// NewHandler serves the endpoints of version 1. All of them want a token.
-func NewHandler(cfg Config) http.Handler {
-	h := &handler{Config: cfg, seconds: promauto.With(cfg.Reg).NewHistogramVec(prometheus.HistogramOpts{
-		Name: "query_seconds", Help: "Time to answer a request.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
-	}, []string{"endpoint", "code"}), exports: make(chan struct{}, max(1, cfg.Pool.Config().MaxConns/2))}
+// New makes the service of a chain. The caller of New owns the pool.
+func New(cfg Config) *Service {
+	return &Service{
+		Config: cfg,
+		seconds: promauto.With(cfg.Reg).NewHistogramVec(prometheus.HistogramOpts{
+			Name: "query_seconds", Help: "Time to answer a request.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
+		}, []string{"endpoint", "code"}),
+		exports:  make(chan struct{}, max(1, cfg.Pool.Config().MaxConns/2)),
+		sessions: newSessions(cfg.Tokens),
+	}
+}
+
+// Handler serves the endpoints of version 1, below /v1/. All of them want a token or a session.
+func (h *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, e := range []struct {
 		pattern, name string
 		logged        bool // an access to entries
-		serve         func(w http.ResponseWriter, r *request) error
+		serve         func(w http.ResponseWriter, r *Request) error
 	}{
 		{"/v1/entries", "entries", true, h.entries},
 		{"/v1/entries/{seq}", "entry", true, h.entry},
@@ -82,27 +93,40 @@ func NewHandler(cfg Config) http.Handler {
 		{"/v1/actions", "actions", false, h.actions},
 		{"/v1/status", "status", false, h.status},
 	} {
-		mux.Handle(e.pattern, h.endpoint(e.name, e.logged, e.serve))
+		mux.Handle(e.pattern, h.Endpoint(Endpoint{Name: e.name, Logged: e.logged, Serve: e.serve}))
 	}
-	mux.Handle("/", h.endpoint("other", false, func(http.ResponseWriter, *request) error {
-		return newProblem(http.StatusNotFound, "there is no such endpoint")
-	}))
+	mux.Handle("/", h.Endpoint(Endpoint{Name: "other", Serve: func(http.ResponseWriter, *Request) error {
+		return NewProblem(http.StatusNotFound, "there is no such endpoint")
+	}}))
 	return mux
 }
 
-// endpoint is what all endpoints have in common.
-func (h *handler) endpoint(name string, logged bool, serve func(http.ResponseWriter, *request) error) http.Handler {
+// Endpoint is one address that the service answers at.
+type Endpoint struct {
+	Name   string                                              // label of the metric, and of the access entry
+	Logged bool                                                // gives entries: each request is recorded before it is answered
+	Open   bool                                                // wants no caller: Request.Caller may be nil
+	Method string                                              // besides GET and HEAD
+	Serve  func(w http.ResponseWriter, r *Request) error       // its error is answered by Refuse
+	Refuse func(w http.ResponseWriter, r *Request, p *Problem) // nil: as application/problem+json
+}
+
+// Endpoint gives what all endpoints have in common: who asks, the entry of the access, headers, the metric, and an answer
+// whatever happens.
+func (h *Service) Endpoint(e Endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		out := &recorder{ResponseWriter: w, status: http.StatusOK}
 		for key, value := range map[string]string{
 			"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
-			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Cross-Origin-Opener-Policy": "same-origin",
+			"Cross-Origin-Resource-Policy": "same-origin",
 		} {
 			out.Header().Set(key, value)
 		}
+		req := &Request{Request: r, name: e.Name}
 		defer func() { // also when an answer is cut off
-			h.seconds.WithLabelValues(name, strconv.Itoa(out.status)).Observe(time.Since(start).Seconds())
+			h.seconds.WithLabelValues(e.Name, strconv.Itoa(out.status)).Observe(time.Since(start).Seconds())
 		}()
 		defer func() {
 			// What a panic carries may be a value of the log: it is not printed, only counted by its answer.
@@ -110,39 +134,38 @@ func (h *handler) endpoint(name string, logged bool, serve func(http.ResponseWri
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
-				h.Log.Error("panic while answering", zap.String("endpoint", name), zap.String("type", fmt.Sprintf("%T", p)), zap.Stack("stack"))
-				h.answer(out, newProblem(http.StatusInternalServerError, "the request could not be answered"))
+				h.Log.Error("panic while answering", zap.String("endpoint", e.Name), zap.String("type", fmt.Sprintf("%T", p)), zap.Stack("stack"))
+				e.answer(out, req, NewProblem(http.StatusInternalServerError, "the request could not be answered"))
 			}
 		}()
-		if err := h.admit(out, r, name, logged, serve); err != nil {
-			h.fail(out, r, name, err)
+		if err := h.admit(out, req, e); err != nil {
+			h.fail(out, req, e, err)
 		}
 	})
 }
 
 // admit lets known callers in and records the access, before anything is read.
-func (h *handler) admit(w http.ResponseWriter, r *http.Request, name string, logged bool, serve func(http.ResponseWriter, *request) error) error {
-	caller, ok := h.Tokens.caller(r)
-	access := Access{Endpoint: name, Query: storable(r.URL.RawQuery)}
-	var refused *problem
+func (h *Service) admit(w http.ResponseWriter, r *Request, e Endpoint) error {
+	r.Caller = h.caller(w, r.Request)
+	access := Access{Endpoint: e.Name, Query: r.URL.RawQuery}
+	var refused *Problem
 	switch {
-	case !ok:
-		refused = newProblem(http.StatusUnauthorized, "send a token that the tokens file knows: Authorization: Bearer ...")
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		w.Header().Set("Allow", "GET, HEAD")
-		refused = newProblem(http.StatusMethodNotAllowed, "the log is only read")
+	case r.Caller == nil && !e.Open:
+		refused = NewProblem(http.StatusUnauthorized, "send a token that the tokens file knows: Authorization: Bearer ...")
+	case r.Method != http.MethodGet && r.Method != http.MethodHead && (e.Method == "" || r.Method != e.Method):
+		w.Header().Set("Allow", strings.TrimSuffix("GET, HEAD, "+e.Method, ", "))
+		refused = NewProblem(http.StatusMethodNotAllowed, "the log is only read")
 	}
-	if caller != nil {
-		access.Caller, access.Tenants = caller.Name, caller.Tenants
+	if r.Caller != nil {
+		access.Caller, access.Tenants = r.Caller.Name, r.Caller.Tenants
 	}
 	if refused != nil {
 		access.Refused = refused.Title
 	}
-	if logged && h.OnAccess != nil {
-		if err := h.OnAccess(r.Context(), access); err != nil {
-			h.Log.Warn("access not recorded, request refused", zap.String("endpoint", name), zap.Error(err))
+	if e.Logged {
+		if err := h.Record(r.Context(), access); err != nil {
 			if refused == nil {
-				refused = newProblem(http.StatusServiceUnavailable, "the access cannot be recorded right now, so it is not answered; try again later")
+				refused = NewProblem(http.StatusServiceUnavailable, "the access cannot be recorded right now, so it is not answered; try again later")
 				w.Header().Set("Retry-After", "10")
 			}
 		}
@@ -150,21 +173,43 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, name string, log
 	if refused != nil {
 		return refused
 	}
-	return serve(w, &request{Request: r, caller: caller, name: name})
+	return e.Serve(w, r)
+}
+
+// Record hands an access to Config.OnAccess. Its error refuses the request.
+func (h *Service) Record(ctx context.Context, a Access) error {
+	if h.OnAccess == nil {
+		return nil
+	}
+	a.Query = storable(a.Query)
+	err := h.OnAccess(ctx, a)
+	if err != nil {
+		h.Log.Warn("access not recorded, request refused", zap.String("endpoint", a.Endpoint), zap.Error(err))
+	}
+	return err
+}
+
+// caller is who sends a request: by a token, or else by the session of a browser.
+func (h *Service) caller(w http.ResponseWriter, r *http.Request) *Caller {
+	if r.Header.Get("Authorization") != "" {
+		caller, _ := h.Tokens.caller(r)
+		return caller
+	}
+	return h.sessions.caller(w, r)
 }
 
 // errBusy: all connections of the pool are taken.
 var errBusy = errors.New("no free connection")
 
 // fail answers with a problem. What is not the caller's fault is logged, without any text of the query.
-func (h *handler) fail(w *recorder, r *http.Request, name string, err error) {
-	var p *problem
+func (h *Service) fail(w *recorder, r *Request, e Endpoint, err error) {
+	var p *Problem
 	switch {
 	case errors.As(err, &p):
 	case errors.Is(err, ErrManyRecords):
-		p = wrongParameters([]parameterError{{"record", err.Error()}})
+		p = wrongParameters([]ParameterError{{"record", err.Error()}})
 	case errors.Is(err, ErrManyUsers):
-		p = wrongParameters([]parameterError{{"user", err.Error()}})
+		p = wrongParameters([]ParameterError{{"user", err.Error()}})
 	case r.Context().Err() != nil: // the client has gone
 		w.status = 499
 		if w.wrote {
@@ -172,31 +217,35 @@ func (h *handler) fail(w *recorder, r *http.Request, name string, err error) {
 		}
 		return
 	default:
-		p = newProblem(http.StatusInternalServerError, "the log cannot be read right now")
+		p = NewProblem(http.StatusInternalServerError, "the log cannot be read right now")
 		var pgErr *pgconn.PgError
 		switch {
 		case errors.Is(err, errBusy):
-			p = newProblem(http.StatusServiceUnavailable, "too many requests are being answered; try again later")
+			p = NewProblem(http.StatusServiceUnavailable, "too many requests are being answered; try again later")
 			w.Header().Set("Retry-After", "5")
 		case errors.As(err, &pgErr) && pgErr.Code == "57014", errors.Is(err, context.DeadlineExceeded):
-			p = newProblem(http.StatusServiceUnavailable, "the query took too long: narrow the dates or name a record")
+			p = NewProblem(http.StatusServiceUnavailable, "the query took too long: narrow the dates or name a record")
 		case pgErr == nil:
-			p = newProblem(http.StatusServiceUnavailable, "the audit database does not answer; try again later")
+			p = NewProblem(http.StatusServiceUnavailable, "the audit database does not answer; try again later")
 			w.Header().Set("Retry-After", "5")
 		}
-		h.Log.Warn("request failed", zap.String("endpoint", name), zap.Int("status", p.Status), zap.String("sqlstate", sqlState(err)))
+		h.Log.Warn("request failed", zap.String("endpoint", e.Name), zap.Int("status", p.Status), zap.String("sqlstate", sqlState(err)))
 	}
-	h.answer(w, p)
+	e.answer(w, r, p)
 }
 
 // answer gives a problem, or cuts the connection when an answer has begun: half of one must not look whole.
-func (h *handler) answer(w *recorder, p *problem) {
+func (e Endpoint) answer(w *recorder, r *Request, p *Problem) {
 	if w.wrote {
 		w.status = p.Status // for the metric
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Del("Content-Disposition")
 	w.Header().Del("Trailer")
+	if e.Refuse != nil {
+		e.Refuse(w, r, p)
+		return
+	}
 	p.write(w)
 }
 
@@ -209,7 +258,7 @@ func sqlState(err error) string {
 }
 
 // read runs fn in one read-only transaction that sees the caller's tenants and nothing else.
-func (h *handler) read(ctx context.Context, caller *Caller, limit time.Duration, fn func(tx pgx.Tx, s scope) error) error {
+func (h *Service) read(ctx context.Context, caller *Caller, limit time.Duration, fn func(tx pgx.Tx, s scope) error) error {
 	wait, cancel := context.WithTimeout(ctx, acquireWait)
 	conn, err := h.Pool.Acquire(wait)
 	cancel()
@@ -243,7 +292,7 @@ func Read(ctx context.Context, conn *pgx.Conn, chain string, caller *Caller, lim
 	if err != nil {
 		return err
 	}
-	if !caller.all() {
+	if !caller.All() {
 		s.tenants = caller.Tenants
 	}
 	return fn(tx, s)

@@ -64,7 +64,7 @@ func setup(t *testing.T) *bench {
 	}
 	t.Cleanup(pool.Close)
 	b := &bench{t: t, db: db, writer: w, lsn: 0x1000}
-	handler := query.NewHandler(query.Config{
+	service := query.New(query.Config{
 		Pool: pool, Chain: pgtest.Chain, Tokens: loadTokens(t, tokensFile), Log: zaptest.NewLogger(t), Reg: prometheus.NewRegistry(),
 		OnAccess: func(_ context.Context, a query.Access) error {
 			b.mu.Lock()
@@ -73,7 +73,7 @@ func setup(t *testing.T) *bench {
 			return b.deny
 		},
 	})
-	server := httptest.NewServer(handler)
+	server := httptest.NewServer(service.Handler())
 	t.Cleanup(server.Close)
 	b.url = server.URL
 	return b

@@ -13,7 +13,11 @@ import (
 
 	"casebook.example/audit/ledger"
 	"casebook.example/audit/query"
+	"casebook.example/audit/query/page"
 )
+
+// accessResource is what the entries of accesses to the log are filed under.
+const accessResource = "Audit Log"
 
 // accessWait is how long a request waits for its place in the log before it is refused.
 const accessWait = 2 * time.Second
@@ -40,9 +44,15 @@ func (d *daemon) queryHandler(ctx context.Context, reg prometheus.Registerer) (h
 	if err != nil {
 		return nil, nil, fmt.Errorf("audit.reader_dsn: %s", connectReason(err))
 	}
-	return query.NewHandler(query.Config{
+	service := query.New(query.Config{
 		Pool: pool, Chain: d.cfg.Audit.Chain, Tokens: tokens, OnAccess: d.recordAccess, Log: d.log.Named("query"), Reg: reg,
-	}), pool, nil
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", service.Handler())
+	mux.Handle("/", page.New(page.Config{
+		Service: service, Applications: d.rules.Applications(), Resources: append(d.rules.Resources(), accessResource), Log: d.log.Named("page"),
+	}))
+	return mux, pool, nil
 }
 
 // recordAccess hands an access to the loop, which appends it. A log that nobody appends to right now (it stands by, or
@@ -52,11 +62,14 @@ func (d *daemon) recordAccess(ctx context.Context, a query.Access) error {
 		return ledger.Field{Path: path, Type: "text", State: ledger.FieldValue, Value: value}
 	}
 	e := &ledger.Entry{
-		Kind: ledger.KindAccess, Resource: "Audit Log", Action: "query", Summary: "Audit log read", Initiator: ledger.InitiatorApplication, UserName: a.Caller,
+		Kind: ledger.KindAccess, Resource: accessResource, Action: "query", Summary: "Audit log read", Initiator: ledger.InitiatorApplication, UserName: a.Caller,
 		Fields: []ledger.Field{text("access.endpoint", a.Endpoint), text("access.query", a.Query), text("access.tenants", strings.Join(a.Tenants, ","))},
 	}
-	if a.Endpoint == "export" {
+	switch a.Endpoint {
+	case "export":
 		e.Action, e.Summary = "export", "Audit log exported"
+	case "sign-in":
+		e.Action, e.Summary = "sign-in", "Signed in to the audit log"
 	}
 	if a.Refused != "" {
 		e.Action, e.Summary, e.Remark = "refused", "Access to the audit log refused", a.Refused

@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 	"bundle":             {"ledger"},
 	"sink":               {"ledger", "mapping", "sql", "stored"},
 	"query":              {"ledger", "sql"},
+	"query/page":         {"ledger", "query"},
 	"deploy/reference":   {},
 	"deploy":             {},
 	"internal/cluster":   {},
@@ -34,7 +35,7 @@ var allowed = map[string][]string{
 	"internal/e2e":       {},
 	"internal/imports":   {},
 	"internal/bench":     {"*"},
-	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "ledger", "sink", "signer", "query", "sql", "sql/source", "deploy/reference", "internal/cluster"},
+	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "ledger", "sink", "signer", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
 }
 
 // testOnly may be imported by tests alone.
