@@ -6,6 +6,7 @@
 // row-level security asks for. Pages and exports are made by the same statement (see Filter), ordered by commit time and
 // sequence number, so a cursor stays right while entries arrive.
 //
-// Nobody is let in without a token. Every request for entries, refused ones included, is handed to Config.OnAccess, whose
-// refusal refuses the request: a log that cannot record who reads it does not answer.
+// Nobody is let in without a token, or the session of a browser that signed in with one. Every request for entries, refused
+// ones included, is handed to Config.OnAccess, whose refusal refuses the request: a log that cannot record who reads it does
+// not answer. Package page is the same log for people.
 package query

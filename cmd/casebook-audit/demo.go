@@ -341,14 +341,15 @@ func (d *demo) sayWhatToTry(at addresses) {
 		program = "casebook-audit"
 	}
 	d.print.say(`
-The log answers at http://%s (API) and http://%s/metrics. Try, in another terminal:
+The log answers at http://%s/ (page and API) and http://%s/metrics. Sign in to the page with the token %s.
+Try, in another terminal:
 
   curl -H 'Authorization: Bearer %s' 'http://%s/v1/entries?application=Engage&record=J.+Sullivan+Case&limit=5'
   %s --config %s query --application Engage --record 'J. Sullivan Case'
   %s --config %s verify
 
 The work goes on. Ctrl-C ends it, and nothing is left.
-`, at.query, at.metrics, d.token, at.query, program, d.config, program, d.config)
+`, at.query, at.metrics, d.token, d.token, at.query, program, d.config, program, d.config)
 }
 
 func (d *demo) stopServers() error {

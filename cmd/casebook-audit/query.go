@@ -36,6 +36,9 @@ func addFilterFlags(cmd *cobra.Command) *filterFlags {
 		{"action", "action", "create, update or delete"},
 		{"resource", "resource", "as the help page names it: Notes, Service Enrollment"},
 		{"initiator", "initiator", "user, application, system, operator or unattributed"},
+		{"text", "q", "part of a changed value, within one record"},
+		{"transaction", "transaction", "commit LSN or number of a transaction of the source"},
+		{"tz", "tz", "time zone that days are meant in, such as America/New_York (default UTC)"},
 		{"order", "order", "newest (default) or oldest"},
 	} {
 		f.values[flag.parameter] = cmd.Flags().String(flag.name, "", flag.usage)
@@ -51,7 +54,11 @@ func (f *filterFlags) filter() (query.Filter, error) {
 	}
 	filter, errs := query.ParseFilter(p)
 	if len(errs) > 0 {
-		return filter, &exitError{exitUsage, fmt.Errorf("--%s: %s", strings.ReplaceAll(errs[0].Parameter, "_", "-"), errs[0].Message)}
+		flag := strings.ReplaceAll(errs[0].Parameter, "_", "-")
+		if flag == "q" {
+			flag = "text"
+		}
+		return filter, &exitError{exitUsage, fmt.Errorf("--%s: %s", flag, errs[0].Message)}
 	}
 	return filter, nil
 }
