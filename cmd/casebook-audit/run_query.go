@@ -50,7 +50,11 @@ func (d *daemon) queryHandler(ctx context.Context, reg prometheus.Registerer) (h
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", service.Handler())
 	mux.Handle("/", page.New(page.Config{
-		Service: service, Applications: d.rules.Applications(), Resources: append(d.rules.Resources(), accessResource), Log: d.log.Named("page"),
+		Service: service, Log: d.log.Named("page"),
+		Words: func() (applications, resources []string) {
+			rules := d.rules.Load()
+			return rules.Applications(), append(rules.Resources(), accessResource)
+		},
 	}))
 	return mux, pool, nil
 }

@@ -74,16 +74,19 @@ func setup(t *testing.T) *bench {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", service.Handler())
 	mux.Handle("/", page.New(page.Config{
-		Service: service, Applications: []string{"Engage", "Intake", "Providers", "People"}, Log: zaptest.NewLogger(t),
-		Resources: []string{
-			"Assignments", "Attachments", "Calendar Events (Meetings)", "Cases", "Emails", "Forms", "Notes", "People", "Providers", "Relationships", "Reports (Intake)",
-			"Resource Email", "SMS", "Service Enrollment", "Service Interaction (Service Notes)", "Tasks", "Workflows",
-		},
+		Service: service, Log: zaptest.NewLogger(t),
+		Words: func() ([]string, []string) { return []string{"Engage", "Intake", "Providers", "People"}, resources },
 	}))
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	b.url = server.URL
 	return b
+}
+
+// resources are those of the help page.
+var resources = []string{
+	"Assignments", "Attachments", "Calendar Events (Meetings)", "Cases", "Emails", "Forms", "Notes", "People", "Providers", "Relationships", "Reports (Intake)",
+	"Resource Email", "SMS", "Service Enrollment", "Service Interaction (Service Notes)", "Tasks", "Workflows",
 }
 
 // loadTokens knows the tokens all, one and two, named like their holders.

@@ -290,11 +290,12 @@ func (h *handler) form(ctx context.Context, caller *query.Caller, s *state, stat
 	if err != nil {
 		return form{}, err
 	}
+	known, resources := h.Words()
 	f := form{
 		Application: s.get("application"), Record: s.get("record"), RecordID: s.get("record_id"), From: s.get("from"), To: s.get("to"), User: s.get("user"),
 		Action: s.get("action"), Resource: s.get("resource"), Initiator: s.get("initiator"), Text: s.get("q"), Transaction: s.get("transaction"),
 		Zone: s.get("tz"), Limit: s.get("limit"), Oldest: s.filter.Oldest, Actions: query.Actions(), Initiators: initiators(),
-		Applications: union(h.Applications, applications, s.filter.Application), Resources: union(h.Resources, nil, s.filter.Resource), Errors: s.errors(), Clear: "/",
+		Applications: union(known, applications, s.filter.Application), Resources: union(resources, nil, s.filter.Resource), Errors: s.errors(), Clear: "/",
 	}
 	if tz := s.get("tz"); tz != "" {
 		f.Clear = "/?" + encode(url.Values{"tz": {tz}})

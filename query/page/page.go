@@ -14,10 +14,9 @@ import (
 
 // Config is what the page works with.
 type Config struct {
-	Service      *query.Service
-	Applications []string // that the mapping knows; more may come from the log
-	Resources    []string // likewise
-	Log          *zap.Logger
+	Service *query.Service
+	Words   func() (applications, resources []string) // that the mapping knows now; the log may know more applications
+	Log     *zap.Logger
 }
 
 // handler keeps no state of a request.
