@@ -3,10 +3,14 @@ package bundle_test
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
+	"flag"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -347,6 +351,52 @@ func TestEveryBit(t *testing.T) {
 			t.Fatalf("byte %d: taken: %+v", at, r)
 		}
 	})
+}
+
+var update = flag.Bool("update", false, "rewrite the vectors")
+
+// TestBundleVectors: the published bundle is what is written of the same entries, and it verifies.
+func TestBundleVectors(t *testing.T) {
+	const folder = "../ledger/testdata/"
+	seed := make([]byte, ed25519.SeedSize)
+	for i := range seed {
+		seed[i] = byte(i)
+	}
+	vkey, err := note.NewEd25519VerifierKey(origin, ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLog(t, 9, 1)
+	if l.signer, err = note.NewSigner("PRIVATE+KEY+" + vkey[:len(origin)+10] + base64.StdEncoding.EncodeToString(append([]byte{1}, seed...))); err != nil {
+		t.Fatal(err)
+	}
+	policy := "log " + vkey + "\nquorum none\n"
+	if l.policy, err = ledger.ParsePolicy([]byte(policy)); err != nil {
+		t.Fatal(err)
+	}
+	file, name := l.write(t, 9, []int{4}, []uint64{0, 3}, nil)
+	if *update {
+		for name, text := range map[string][]byte{"bundle.zip": file, "policy.txt": []byte(policy), "trusted.checkpoint": l.sign(t, 4)} {
+			if err := os.WriteFile(folder+name, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	published, err := os.ReadFile(folder + "bundle.zip")
+	if err != nil || !bytes.Equal(published, file) {
+		t.Fatalf("the bundle is not the published one any more (%v)", err)
+	}
+	kept, err := os.ReadFile(folder + "trusted.checkpoint")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted, err := l.policy.Open(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, _, err := l.verify(published, trusted); err != nil || r.Name != name || r.Trusted != 1 {
+		t.Errorf("%+v %v", r, err)
+	}
 }
 
 func TestEntryProof(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -30,6 +31,9 @@ type Format string
 const (
 	FormatCSV    Format = "csv"
 	FormatNDJSON Format = "ndjson"
+
+	// FormatBundle is for evidence: see package bundle. WriteBundle writes it.
+	FormatBundle Format = "bundle"
 )
 
 // Trailer is what the last line of an export says.
@@ -188,16 +192,23 @@ func harmless(cell string) string {
 // export streams a file. When something fails on the way the connection is cut, so that no client takes a part for the
 // whole.
 func (h *Service) export(w http.ResponseWriter, r *Request) error {
-	p, errs := Parameters(r.URL.RawQuery, append([]string{"format"}, FilterParameters()...)...)
+	p, errs := Parameters(r.URL.RawQuery, append([]string{"format", "since"}, FilterParameters()...)...)
 	f, more := ParseFilter(p)
 	errs = append(errs, more...)
 	format := Format(p["format"])
 	if format == "" {
 		format = FormatCSV
 	}
-	contentType := map[Format]string{FormatCSV: "text/csv; charset=utf-8; header=present", FormatNDJSON: "application/x-ndjson"}[format]
+	contentType := map[Format]string{FormatCSV: "text/csv; charset=utf-8; header=present", FormatNDJSON: "application/x-ndjson", FormatBundle: "application/zip"}[format]
 	if contentType == "" {
-		errs = append(errs, ParameterError{"format", "must be csv or ndjson"})
+		errs = append(errs, ParameterError{"format", "must be csv, ndjson or bundle"})
+	}
+	since, err := parseSince(p["since"])
+	if err == nil && since != nil && format != FormatBundle {
+		err = errors.New("is for format=bundle")
+	}
+	if err != nil {
+		errs = append(errs, ParameterError{"since", err.Error()})
 	}
 	if len(errs) > 0 {
 		return wrongParameters(errs)
@@ -209,15 +220,22 @@ func (h *Service) export(w http.ResponseWriter, r *Request) error {
 		w.Header().Set("Retry-After", "30")
 		return NewProblem(http.StatusServiceUnavailable, "as many exports are running as may run at once; try again later")
 	}
+	ending, trailers := string(format), "X-Rows, X-SHA256"
+	if format == FormatBundle {
+		ending, trailers = "zip", "X-Rows, X-Bundle"
+	}
 	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Disposition", `attachment; filename="audit-log-`+time.Now().UTC().Format("20060102-150405")+"."+string(format)+`"`)
-	w.Header().Set("Trailer", "X-Rows, X-SHA256")
+	w.Header().Set("Content-Disposition", `attachment; filename="audit-log-`+time.Now().UTC().Format("20060102-150405")+"."+ending+`"`)
+	w.Header().Set("Trailer", trailers)
 	if r.Method == http.MethodHead {
 		return nil
 	}
+	if format == FormatBundle {
+		return h.bundle(r.Context(), w, r, f, since)
+	}
 	out := &patient{w: w, control: http.NewResponseController(w)}
 	var trailer *Trailer
-	err := h.read(r.Context(), r.Caller, 0, func(tx pgx.Tx, s scope) (err error) {
+	err = h.read(r.Context(), r.Caller, 0, func(tx pgx.Tx, s scope) (err error) {
 		trailer, err = export(r.Context(), tx, s, f, format, out, nil)
 		return err
 	})

@@ -34,7 +34,7 @@ type Config struct {
 
 // Access is one request for entries.
 type Access struct {
-	Endpoint string // entries, entry, export
+	Endpoint string // entries, entry, proof, export
 	Caller   string // name of the token; "" when refused for want of one
 	Tenants  []string
 	Query    string // the parameters as they came, cut to 2,000 bytes; always text that Postgres stores
@@ -86,6 +86,8 @@ func (h *Service) Handler() http.Handler {
 	}{
 		{"/v1/entries", "entries", true, h.entries},
 		{"/v1/entries/{seq}", "entry", true, h.entry},
+		{"/v1/entries/{seq}/proof", "proof", true, h.proof},
+		{"/v1/checkpoint", "checkpoint", false, h.checkpoint},
 		{"/v1/export", "export", true, h.export},
 		{"/v1/records", "records", false, h.records},
 		{"/v1/users", "users", false, h.users},

@@ -44,6 +44,7 @@ type AuditConfig struct {
 type QueryConfig struct {
 	Listen string     `yaml:"listen"` // default 127.0.0.1:8480; "off" switches it off
 	Auth   AuthConfig `yaml:"auth"`
+	Tiles  string     `yaml:"tiles"` // "public" serves /checkpoint and /tile/ to everybody; default "off"
 }
 
 // AuthConfig names the callers.
@@ -120,6 +121,7 @@ func (c *LedgerConfig) validate() error {
 const (
 	envPrefix   = "CASEBOOK_AUDIT_"
 	listenerOff = "off"
+	tilesPublic = "public"
 )
 
 // loadConfig reads the configuration file that e names and lays the environment over it. A missing file is an error
@@ -191,6 +193,7 @@ func (c *Config) setDefaults(dir string) {
 	set(&c.Audit.Chain, "casebook")
 	set(&c.Mapping, "mapping.yaml")
 	set(&c.Query.Listen, "127.0.0.1:8480")
+	set(&c.Query.Tiles, listenerOff)
 	set(&c.Metrics.Listen, "127.0.0.1:9480")
 	set(&c.Ledger.Origin, "audit.invalid/"+c.Audit.Chain)
 	set(&c.Ledger.CheckpointInterval, "1s")
@@ -216,6 +219,9 @@ func (c *Config) validate() error {
 		if _, err := pgconn.ParseConfig(dsn.value); err != nil {
 			return fmt.Errorf("%s is not a connection string that libpq takes (not shown, as it may hold a password)", dsn.key)
 		}
+	}
+	if c.Query.Tiles != listenerOff && c.Query.Tiles != tilesPublic {
+		return fmt.Errorf("query.tiles %q: must be %s or %s", c.Query.Tiles, listenerOff, tilesPublic)
 	}
 	return c.Ledger.validate()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -208,51 +207,55 @@ func change(c query.Change) string {
 
 func newExportCmd(e *env) *cobra.Command {
 	var format, output string
+	var since []string
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write all entries of a filter to a file",
 		Long: `Export writes every entry that a filter names, of any number, as CSV or NDJSON. The last line says that the file is whole:
-its number of rows and the SHA-256 of all bytes before that line (head -n -1 FILE | sha256sum).`,
-		Example: "  casebook-audit export --from 2026-03-01 --to 2026-03-31 --output march.csv\n  casebook-audit export --format ndjson --output - | jq .summary",
-		Args:    cobra.NoArgs,
+its number of rows and the SHA-256 of all bytes before that line (head -n -1 FILE | sha256sum).
+
+As a bundle it writes up to 100,000 entries with their proofs, for verify-bundle; --since SIZE adds the proof that the log
+begins with an earlier checkpoint. As tiles it writes the whole tree of the log, without content, into the folder --output,
+as https://c2sp.org/tlog-tiles, or brings such a folder up to date; filters do not count.`,
+		Example: "  casebook-audit export --from 2026-03-01 --to 2026-03-31 --output march.csv\n  casebook-audit export --format ndjson --output - | jq .summary\n" +
+			"  casebook-audit export --format bundle --record 'J. Sullivan Case' --output evidence.zip\n  casebook-audit export --format tiles --output mirror",
+		Args: cobra.NoArgs,
 	}
 	flags := addFilterFlags(cmd)
-	cmd.Flags().StringVar(&format, "format", "csv", "csv or ndjson")
-	cmd.Flags().StringVar(&output, "output", "-", "file, - is the standard output")
+	cmd.Flags().StringVar(&format, "format", "csv", "csv, ndjson, bundle or tiles")
+	cmd.Flags().StringVar(&output, "output", "-", "file, - is the standard output; for tiles a folder")
+	cmd.Flags().StringSliceVar(&since, "since", nil, "for bundles: sizes of earlier checkpoints")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		filter, err := flags.filter()
 		if err != nil {
 			return err
 		}
-		if format != string(query.FormatCSV) && format != string(query.FormatNDJSON) {
-			return &exitError{exitUsage, fmt.Errorf("--format %q: must be csv or ndjson", format)}
+		switch query.Format(format) {
+		case query.FormatCSV, query.FormatNDJSON:
+		case query.FormatBundle:
+			return exportBundle(cmd.Context(), e, flags, filter, since, output)
+		case formatTiles:
+			return exportTiles(cmd.Context(), e, output)
+		default:
+			return &exitError{exitUsage, fmt.Errorf("--format %q: must be csv, ndjson, bundle or tiles", format)}
 		}
 		cfg, conn, err := readerConn(cmd.Context(), e)
 		if err != nil {
 			return err
 		}
 		defer conn.Close(context.WithoutCancel(cmd.Context()))
-		out := e.stdout
-		if output != "-" {
-			// The file gets its name when it is whole.
-			part := output + ".part"
-			f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		var trailer *query.Trailer
+		err = writeOutput(e, output, func(w io.Writer) error {
+			bar := newProgress(e.stderr, "export")
+			defer bar.done()
+			trailer, err = query.Export(cmd.Context(), conn, cfg.Audit.Chain, flags.caller(), filter, query.Format(format), w, func(rows int64) { bar.set(uint64(rows), 0) })
 			if err != nil {
-				return &exitError{exitUsage, err}
+				return &exitError{exitUnreachable, fmt.Errorf("export: the file is not whole: %w", err)}
 			}
-			defer func() {
-				err = errors.Join(err, f.Close())
-				if err == nil {
-					err = os.Rename(part, output)
-				}
-			}()
-			out = f
-		}
-		bar := newProgress(e.stderr, "export")
-		trailer, err := query.Export(cmd.Context(), conn, cfg.Audit.Chain, flags.caller(), filter, query.Format(format), out, func(rows int64) { bar.set(uint64(rows), 0) })
-		bar.done()
+			return nil
+		})
 		if err != nil {
-			return &exitError{exitUnreachable, fmt.Errorf("export: the file is not whole: %w", err)}
+			return err
 		}
 		if output != "-" {
 			fmt.Fprintf(e.stderr, "%d rows, sha256 %s\n", trailer.Rows, trailer.SHA256)

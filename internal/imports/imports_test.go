@@ -26,7 +26,8 @@ var allowed = map[string][]string{
 	"signer":             {"ledger"},
 	"bundle":             {"ledger"},
 	"sink":               {"ledger", "mapping", "sql", "stored"},
-	"query":              {"ledger", "sql"},
+	"mirror":             {"ledger", "stored"},
+	"query":              {"bundle", "ledger", "sql", "stored"},
 	"query/page":         {"ledger", "query"},
 	"deploy/reference":   {},
 	"deploy":             {},
@@ -35,7 +36,7 @@ var allowed = map[string][]string{
 	"internal/e2e":       {},
 	"internal/imports":   {},
 	"internal/bench":     {"*"},
-	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "ledger", "sink", "signer", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
+	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "ledger", "sink", "signer", "stored", "bundle", "mirror", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
 }
 
 // testOnly may be imported by tests alone.
