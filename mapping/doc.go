@@ -7,7 +7,7 @@
 // # The directory
 //
 // A change names its parents only by key. Names, owners and users of other rows come from the directory: our own copy of
-// a few columns of those rows, fed by the stream itself and filled once from the slot's snapshot (Seed). The source is
+// a few columns of those rows, fed by the stream itself and filled once from the slot's snapshot (Seeding). The source is
 // never asked. A directory row keeps two states: after the last transaction that changed it, and before that transaction.
 // So a delete is resolved as it was before, an insert as it is after, an update both ways, whatever order the WAL has
 // inside a transaction: a cascade delivers the parent first.
