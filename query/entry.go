@@ -63,6 +63,7 @@ type Change struct {
 	Column     string `json:"column"`
 	Label      string `json:"label"`
 	Type       string `json:"type"`
+	Form       string `json:"form,omitempty"` // "enum", "money": how values read, where the type does not say it
 	Old        *Value `json:"old,omitempty"`
 	New        *Value `json:"new,omitempty"`
 	Restricted bool   `json:"restricted,omitempty"`
@@ -73,6 +74,7 @@ type Value struct {
 	State string  `json:"state"` // null, value, unchanged, unknown, masked
 	Value *string `json:"value,omitempty"`
 	Name  string  `json:"name,omitempty"` // of the row that it refers to, as of the change
+	Hash  string  `json:"hash,omitempty"` // HMAC-SHA-256 of a masked value, hexadecimal, under the deployment's key
 }
 
 // Field is a field of the entry that is no change.
@@ -221,10 +223,31 @@ func (e *Entry) fields(paths, types []string, states []int16, vals []*string) {
 			change(column).New.Name = text
 		case what == "label" && known:
 			change(column).Label = text
+		case what == "form" && known:
+			change(column).Form = text
+		case what == "hash" && e.hash(index, column, text):
 		case what == "class" && known:
 			change(column).Restricted = text == "restricted"
 		default:
 			e.Fields = append(e.Fields, Field{paths[i], types[i], value(i)})
 		}
 	}
+}
+
+// hash sets the keyed hash of a value; which is "old.COLUMN" or "new.COLUMN".
+func (e *Entry) hash(index map[string]int, which, text string) bool {
+	side, column, _ := strings.Cut(which, ".")
+	i, ok := index[column]
+	if !ok {
+		return false
+	}
+	v := e.Changes[i].New
+	if side == "old" {
+		v = e.Changes[i].Old
+	}
+	if v == nil {
+		return false
+	}
+	v.Hash = text
+	return true
 }

@@ -363,6 +363,31 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// TestForms: how values read where their type does not say it, and hashes of what is withheld, stand with their columns.
+func TestForms(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	f := func(path, typ string, state ledger.FieldState, value string) ledger.Field {
+		return ledger.Field{Path: path, Type: typ, State: state, Value: value}
+	}
+	b.add(&ledger.Entry{Fields: []ledger.Field{
+		f("old.status", "text", ledger.FieldValue, "in_progress"), f("new.status", "text", ledger.FieldValue, "done"), f("form.status", "text", ledger.FieldValue, "enum"),
+		f("old.ssn", "text", ledger.FieldMasked, ""), f("new.ssn", "text", ledger.FieldMasked, ""), f("hash.new.ssn", "hmac-sha256", ledger.FieldValue, "abc"),
+		f("hash.new.gone", "hmac-sha256", ledger.FieldValue, "def"), f("soft", "text", ledger.FieldValue, "deleted_at"),
+	}})
+	_, _, body := b.get("all", "/v1/entries/1")
+	var e query.Entry
+	if err := json.Unmarshal([]byte(body), &e); err != nil {
+		t.Fatal(err)
+	}
+	if len(e.Changes) != 2 || e.Changes[0].Form != "enum" || e.Changes[1].New == nil || e.Changes[1].New.Hash != "abc" || e.Changes[1].Old.Hash != "" {
+		t.Errorf("changes %s", body)
+	}
+	if len(e.Fields) != 2 || e.Fields[0].Path != "hash.new.gone" || e.Fields[1].Path != "soft" {
+		t.Errorf("other fields %+v", e.Fields)
+	}
+}
+
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -160,7 +160,7 @@ func (h *handler) same(r *query.Request, s *state, e *query.Entry, d *detail) er
 }
 
 func changeOf(c query.Change, s *state) change {
-	v := change{Label: c.Label, Column: c.Column, Type: c.Type, Restricted: c.Restricted, Old: show(c.Old, c.Type, s.zone), New: show(c.New, c.Type, s.zone)}
+	v := change{Label: c.Label, Column: c.Column, Type: c.Type, Restricted: c.Restricted, Old: show(c.Old, reads(c), s.zone), New: show(c.New, reads(c), s.zone)}
 	if comparable(c.Old) && comparable(c.New) && (len(*c.Old.Value) > longText || len(*c.New.Value) > longText) && !structured(c.Type) {
 		v.Diff = pieces(diff(*c.Old.Value, *c.New.Value))
 	}

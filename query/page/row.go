@@ -85,7 +85,7 @@ func newRow(s *state, e *query.Entry) row {
 			v.More++
 			continue
 		}
-		d := digest{Label: c.Label, Old: show(c.Old, c.Type, s.zone), New: show(c.New, c.Type, s.zone)}
+		d := digest{Label: c.Label, Old: show(c.Old, reads(c), s.zone), New: show(c.New, reads(c), s.zone)}
 		d.Old.Text, d.New.Text = cut(d.Old.Text, digestLength), cut(d.New.Text, digestLength)
 		v.Digest = append(v.Digest, d)
 	}

@@ -58,6 +58,17 @@ func show(v *query.Value, typ string, zone *time.Location) shown {
 	return s
 }
 
+// reads is the type by which a column's values read: its own, unless the mapping says more.
+func reads(c query.Change) string {
+	switch c.Form {
+	case "enum":
+		return "the application's.enum"
+	case "money":
+		return "numeric"
+	}
+	return c.Type
+}
+
 // readable is a value's text in words. What cannot be read as its type says stays as it is.
 func readable(text, typ string, zone *time.Location) string {
 	if element, array := strings.CutPrefix(typ, "_"); array {
