@@ -110,7 +110,7 @@ func (c *checker) checkLedger(ctx context.Context, conn *pgx.Conn) (ready bool, 
 type mayDo struct {
 	super, bypassRLS, owner bool
 	read, insert            bool
-	change                  bool // UPDATE, DELETE or TRUNCATE of entries, or CREATE in the schema
+	change                  bool // UPDATE, DELETE or TRUNCATE of entries, tiles or checkpoints, or CREATE in the schema
 	rlsOff                  []string
 }
 
@@ -121,6 +121,8 @@ func readRights(ctx context.Context, conn *pgx.Conn) (m mayDo, err error) {
 		  has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, e.oid, 'SELECT'),
 		  has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, e.oid, 'INSERT'),
 		  has_table_privilege(r.oid, e.oid, 'UPDATE, DELETE, TRUNCATE') OR has_any_column_privilege(r.oid, e.oid, 'UPDATE')
+		    OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname IN ('tile', 'checkpoint')
+		      AND (has_table_privilege(r.oid, c.oid, 'UPDATE, DELETE, TRUNCATE') OR has_any_column_privilege(r.oid, c.oid, 'UPDATE')))
 		    OR has_schema_privilege(r.oid, n.oid, 'CREATE'),
 		  ARRAY(SELECT format('audit.%I', c.relname) FROM pg_class c WHERE c.relnamespace = n.oid
 		        AND NOT c.relrowsecurity AND (c.relname IN ('entry', 'entry_also', 'record_name', 'user_name')
@@ -154,7 +156,7 @@ func (c *checker) checkWriter(ctx context.Context, conn *pgx.Conn) error {
 	case m.change:
 		c.add(finding{severityWarning, "audit-writer-rights", "the role of audit.dsn may change or remove entries",
 			"The log is append-only for everybody; a writer who may do more can rewrite it.",
-			fmt.Sprintf("REVOKE UPDATE, DELETE, TRUNCATE ON audit.entry FROM %s, casebook_audit_writer; REVOKE CREATE ON SCHEMA audit FROM %s, casebook_audit_writer;", role, role), nil})
+			fmt.Sprintf("REVOKE UPDATE, DELETE, TRUNCATE ON audit.entry, audit.tile, audit.checkpoint FROM %s, casebook_audit_writer; REVOKE CREATE ON SCHEMA audit FROM %s, casebook_audit_writer;", role, role), nil})
 	}
 	if !m.insert {
 		c.add(finding{severityError, "audit-writer-insert", "the role of audit.dsn may not write to the log",

@@ -95,6 +95,8 @@ func (a *auditTest) breakRoles(t *testing.T) {
 		{"writer may update", "GRANT UPDATE ON audit.entry TO log_writer", "REVOKE UPDATE ON audit.entry FROM log_writer", "audit-writer-rights"},
 		{"writer may update one column", "GRANT UPDATE (summary) ON audit.entry TO casebook_audit_writer", "REVOKE UPDATE (summary) ON audit.entry FROM casebook_audit_writer", "audit-writer-rights"},
 		{"writer may delete", "GRANT DELETE ON audit.entry TO casebook_audit_writer", "REVOKE DELETE ON audit.entry FROM casebook_audit_writer", "audit-writer-rights"},
+		{"writer may rewrite checkpoints", "GRANT UPDATE ON audit.checkpoint TO casebook_audit_writer", "REVOKE UPDATE ON audit.checkpoint FROM casebook_audit_writer", "audit-writer-rights"},
+		{"writer may remove tiles", "GRANT DELETE ON audit.tile TO log_writer", "REVOKE DELETE ON audit.tile FROM log_writer", "audit-writer-rights"},
 		{"writer may create", "GRANT CREATE ON SCHEMA audit TO log_writer", "REVOKE CREATE ON SCHEMA audit FROM log_writer", "audit-writer-rights"},
 		{"writer may not insert", "REVOKE INSERT ON audit.entry FROM casebook_audit_writer", "GRANT INSERT ON audit.entry TO casebook_audit_writer", "audit-writer-insert"},
 		{"reader is a superuser", "ALTER ROLE log_reader SUPERUSER", "ALTER ROLE log_reader NOSUPERUSER", "audit-reader-superuser"},
