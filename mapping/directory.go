@@ -80,15 +80,16 @@ func (r *row) at(commit ledger.LSN, s side) image {
 
 // directory is the cache of rows in front of the audit database. Its owner is the mapper's goroutine.
 type directory struct {
-	load   func(ctx context.Context, keys []Key) ([]StoredRow, error)
-	rules  *Rules
-	seeded ledger.LSN        // rows that are older went in a stretch that was not seen
-	rows   []map[string]*row // by table.at
-	bytes  int               // of all rows, about
-	limit  int
-	dirty  []*row
-	fresh  int // bytes of the dirty ones
-	taken  []*row
+	load     func(ctx context.Context, keys []Key) ([]StoredRow, error)
+	rules    *Rules
+	seededAt ledger.LSN
+	seeded   ledger.LSN        // rows that are older went in a stretch that was not seen
+	rows     []map[string]*row // by table.at
+	bytes    int               // of all rows, about
+	limit    int
+	dirty    []*row
+	fresh    int // bytes of the dirty ones
+	taken    []*row
 
 	pinned  bool   // the rows that stay are loaded
 	linking []*row // that changed, while their lists don't know
@@ -105,7 +106,7 @@ const (
 
 func newDirectory(cfg Config) *directory {
 	rules := cfg.Rules
-	d := &directory{load: cfg.Load, rules: rules, seeded: asOf(cfg.SeededAt), limit: cacheBytes, rows: make([]map[string]*row, len(rules.order)+len(rules.own))}
+	d := &directory{load: cfg.Load, rules: rules, seeded: asOf(cfg.SeededAt), seededAt: cfg.SeededAt, limit: cacheBytes, rows: make([]map[string]*row, len(rules.order)+len(rules.own))}
 	for _, tables := range [][]*table{rules.order, rules.own} {
 		for _, t := range tables {
 			if t.target {
@@ -299,7 +300,7 @@ func (d *directory) complete(ctx context.Context, commit ledger.LSN) error {
 	if err := d.fill(ctx); err != nil {
 		return err
 	}
-	return d.settleLinks(ctx, commit)
+	return d.settleLinks(ctx, commit, false)
 }
 
 // fill completes rows that the stream told only in part with what is stored.

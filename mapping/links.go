@@ -84,8 +84,9 @@ func (d *directory) link(r *row) {
 	}
 }
 
-// settleLinks brings the lists up to date with the rows that changed since the last call.
-func (d *directory) settleLinks(ctx context.Context, commit ledger.LSN) error {
+// settleLinks brings the lists up to date with the rows that changed since the last call; first says that they are those of a
+// snapshot, before which nothing is known.
+func (d *directory) settleLinks(ctx context.Context, commit ledger.LSN, first bool) error {
 	if len(d.linking) == 0 {
 		return nil
 	}
@@ -122,7 +123,9 @@ func (d *directory) settleLinks(ctx context.Context, commit ledger.LSN) error {
 	for _, m := range moves {
 		for _, id := range []string{m.from, m.to} {
 			if id != "" {
-				d.relist(m.list, id, m.row, id == m.to, commit)
+				if l := d.relist(m.list, id, m.row, id == m.to, commit); first {
+					l.prev = nil
+				}
 			}
 		}
 	}
@@ -130,12 +133,12 @@ func (d *directory) settleLinks(ctx context.Context, commit ledger.LSN) error {
 }
 
 // relist puts a row into a list, or takes it out.
-func (d *directory) relist(list *table, id, key string, in bool, commit ledger.LSN) {
+func (d *directory) relist(list *table, id, key string, in bool, commit ledger.LSN) *row {
 	l := d.get(list, id)
 	keys := splitKeys(l.cur.text(1))
 	at, found := slices.BinarySearch(keys, key)
 	if found == in {
-		return
+		return l
 	}
 	l.begin(commit)
 	if !l.known { // nobody named it: that is a state too
@@ -149,6 +152,7 @@ func (d *directory) relist(list *table, id, key string, in bool, commit ledger.L
 	l.known = true
 	l.cur = image{{l.key, known}, {string(appendKey(nil, keys)), known}}
 	d.mark(l)
+	return l
 }
 
 // listed tells in which list of t.links[i] the row stands: under which id. "" is in none.

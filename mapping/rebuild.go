@@ -13,19 +13,28 @@ import (
 // Rebuilder makes the directory anew from the entries of a chain, in their order, and from nothing else. What it gives is
 // byte for byte what the daemon stored.
 type Rebuilder struct {
-	rules  *Rules
-	dir    *directory
-	cfg    Config
-	commit ledger.LSN
+	dir   *directory
+	load  func(context.Context, []Key) ([]StoredRow, error)
+	carry map[Key][]byte // rows of the directory before, which nobody has taken yet
 }
 
-// NewRebuilder makes one. cfg.Load reads rows that were stored by the rebuilder's owner before.
-func NewRebuilder(cfg Config) *Rebuilder {
-	return &Rebuilder{rules: cfg.Rules, dir: newDirectory(cfg), cfg: cfg}
+// NewRebuilder makes one. load reads rows that the caller has stored before; the rules come with the entries.
+func NewRebuilder(load func(context.Context, []Key) ([]StoredRow, error)) *Rebuilder {
+	return &Rebuilder{load: load, carry: map[Key][]byte{}}
 }
 
-// TakeDirty gives the rows that changed since the last take; the caller stores them, so that Load finds them.
-func (b *Rebuilder) TakeDirty() []StoredRow { return b.dir.takeDirty(false) }
+// TakeDirty gives the rows that changed since the last take; the caller stores them, so that load finds them.
+func (b *Rebuilder) TakeDirty() []StoredRow {
+	var rows []StoredRow
+	for key, state := range b.carry {
+		rows = append(rows, StoredRow{key, state})
+	}
+	clear(b.carry)
+	if b.dir != nil {
+		rows = append(rows, b.dir.takeDirty(false)...)
+	}
+	return rows
+}
 
 // Apply takes the next entry.
 func (b *Rebuilder) Apply(ctx context.Context, e *ledger.Entry) error {
@@ -36,7 +45,61 @@ func (b *Rebuilder) Apply(ctx context.Context, e *ledger.Entry) error {
 	return nil
 }
 
+// follow begins again with other rules, or after another snapshot; what was made so far stays.
+func (b *Rebuilder) follow(rules *Rules, seededAt ledger.LSN) {
+	if b.dir != nil {
+		for _, r := range b.dir.takeDirty(false) {
+			b.carry[r.Key] = r.State
+		}
+	}
+	b.dir = newDirectory(Config{Rules: rules, SeededAt: seededAt, Load: func(ctx context.Context, keys []Key) ([]StoredRow, error) {
+		var found []StoredRow
+		var rest []Key
+		for _, k := range keys {
+			if state, ok := b.carry[k]; ok {
+				found = append(found, StoredRow{k, state})
+			} else {
+				rest = append(rest, k)
+			}
+		}
+		more, err := b.load(ctx, rest)
+		return append(found, more...), err
+	}})
+}
+
+// configuration takes the rules that count from here on, or the place of a snapshot.
+func (b *Rebuilder) configuration(e *ledger.Entry) error {
+	for _, f := range e.Fields {
+		switch {
+		case f.Path == pathMappingText:
+			rules, err := Parse("mapping", []byte(f.Value))
+			if err != nil {
+				return err
+			}
+			seeded := ledger.LSN(0)
+			if b.dir != nil {
+				seeded = b.dir.seededAt
+			}
+			b.follow(rules, seeded)
+			b.carry[storedRules] = rules.Stored().State
+		case f.Path == PathSeededAt && b.dir != nil:
+			at, err := ledger.ParseLSN(f.Value)
+			if err != nil {
+				return err
+			}
+			b.follow(b.dir.rules, at)
+		}
+	}
+	return nil
+}
+
 func (b *Rebuilder) apply(ctx context.Context, e *ledger.Entry) error {
+	if e.Kind == ledger.KindConfiguration {
+		return b.configuration(e)
+	}
+	if b.dir == nil {
+		return nil // the log has not begun
+	}
 	if err := b.dir.pin(ctx); err != nil {
 		return err
 	}
@@ -46,7 +109,7 @@ func (b *Rebuilder) apply(ctx context.Context, e *ledger.Entry) error {
 	case ledger.KindRelation:
 		return b.shape(ctx, e)
 	case ledger.KindTruncate:
-		if t := b.rules.tables[e.Table]; t != nil && t.target {
+		if t := b.dir.rules.tables[e.Table]; t != nil && t.target {
 			if err := b.dir.complete(ctx, e.CommitLSN); err != nil {
 				return err
 			}
@@ -88,7 +151,7 @@ func (b *Rebuilder) rows(ctx context.Context, e *ledger.Entry) error {
 		if err := json.Unmarshal([]byte(e.Fields[i].Value), &stored); err != nil {
 			return fmt.Errorf("a row of the directory is not readable: %w", err)
 		}
-		t := b.rules.tables[stored.Table]
+		t := b.dir.rules.tables[stored.Table]
 		if t == nil || !t.target {
 			continue
 		}
@@ -104,7 +167,7 @@ func (b *Rebuilder) rows(ctx context.Context, e *ledger.Entry) error {
 		b.dir.mark(r)
 		b.dir.link(r)
 		if e.CommitLSN == 0 { // of a snapshot: its lists are as of the same place
-			if err := b.dir.settleLinks(ctx, r.lsn); err != nil {
+			if err := b.dir.settleLinks(ctx, r.lsn, true); err != nil {
 				return err
 			}
 		}
@@ -121,7 +184,7 @@ func (b *Rebuilder) shape(ctx context.Context, e *ledger.Entry) error {
 		}
 		lines = append(lines, strings.TrimPrefix(f.Path, "column.")+"\x1f"+f.Value)
 	}
-	r, err := b.at(ctx, b.rules.shapes, e.Table)
+	r, err := b.at(ctx, b.dir.rules.shapes, e.Table)
 	if err != nil {
 		return err
 	}
@@ -133,7 +196,7 @@ func (b *Rebuilder) shape(ctx context.Context, e *ledger.Entry) error {
 
 // change applies a row change to the directory.
 func (b *Rebuilder) change(ctx context.Context, e *ledger.Entry) error {
-	t := b.rules.tables[e.Table]
+	t := b.dir.rules.tables[e.Table]
 	if t == nil || !t.target || e.RowID == "" {
 		return nil
 	}

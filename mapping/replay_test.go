@@ -287,7 +287,10 @@ func rebuilt(t *testing.T, b *bed, seeded map[Key][]byte, txs []*capture.Tx) {
 	for key, state := range seeded {
 		rows = append(rows, StoredRow{key, state})
 	}
-	log := b.rules.SeedEntries(rows)
+	log := []*ledger.Entry{b.rules.Entry(nil), {Kind: ledger.KindConfiguration, Fields: []ledger.Field{
+		{Path: PathSeededAt, Type: "pg_lsn", State: ledger.FieldValue, Value: b.seeded.String()},
+	}}}
+	log = append(log, b.rules.SeedEntries(rows)...)
 	for _, tx := range txs {
 		if err := m.Map(t.Context(), tx, 0, func(e *ledger.Entry) error { log = append(log, e); return nil }); err != nil {
 			t.Fatal(err)
@@ -295,8 +298,9 @@ func rebuilt(t *testing.T, b *bed, seeded map[Key][]byte, txs []*capture.Tx) {
 		live.save(m.TakeDirty())
 		m.Stored()
 	}
+	live.save([]StoredRow{b.rules.Stored()})
 	again := &store{rows: map[Key][]byte{}}
-	r := NewRebuilder(Config{Rules: b.rules, Load: again.load, SeededAt: b.seeded})
+	r := NewRebuilder(again.load)
 	for _, e := range log {
 		if err := r.Apply(t.Context(), e); err != nil {
 			t.Fatal(err)

@@ -22,7 +22,7 @@ type Rules struct {
 	shapes      *table
 	truncated   *table
 	authors     fileAuthors
-	name, text  string // of the file
+	text        string // of the file
 	users       *usersRule
 	context     []contextRule
 	definitions *definitionsRule
@@ -132,7 +132,7 @@ func Parse(name string, text []byte) (*Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &compiler{file: f, src: src, rules: &Rules{hash: sha256.Sum256(text), name: name, text: string(text), tables: map[string]*table{}}}
+	c := &compiler{file: f, src: src, rules: &Rules{hash: sha256.Sum256(text), text: string(text), tables: map[string]*table{}}}
 	if err := c.compile(); err != nil {
 		return nil, err
 	}
@@ -147,8 +147,7 @@ var storedRules = Key{Table: "(mapping)"}
 
 // Stored is the directory row that says which rules made the entries so far.
 func (r *Rules) Stored() StoredRow {
-	state := append(appendJSON([]byte(`{"name":`), r.name), `,"text":`...)
-	return StoredRow{storedRules, append(appendJSON(state, r.text), '}')}
+	return StoredRow{storedRules, append(appendJSON([]byte(`{"text":`), r.text), '}')}
 }
 
 // InForce reads the rules that made the last entries; nil when there are none yet.
@@ -157,11 +156,11 @@ func InForce(ctx context.Context, load func(context.Context, []Key) ([]StoredRow
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	var state struct{ Name, Text string }
+	var state struct{ Text string }
 	if err := json.Unmarshal(found[0].State, &state); err != nil {
 		return nil, fmt.Errorf("the mapping that the audit database holds is not readable: %w", err)
 	}
-	return Parse(state.Name, []byte(state.Text))
+	return Parse("the mapping in force", []byte(state.Text))
 }
 
 // Entry is the entry that says that these rules count from here on; before are those that counted until then, or nil.
@@ -175,9 +174,15 @@ func (r *Rules) Entry(before *Rules) *ledger.Entry {
 		e.Summary = "Mapping changed"
 		e.Fields = append(e.Fields, text("mapping.before_sha256", hex.EncodeToString(before.hash[:])))
 	}
-	e.Fields = append(e.Fields, text("mapping.text", r.text))
+	e.Fields = append(e.Fields, text(pathMappingText, r.text))
 	return e
 }
+
+const pathMappingText = "mapping.text"
+
+// PathSeededAt is the field of a configuration entry that says where a snapshot was taken: what the directory holds from
+// before, and the entries that follow don't bring, is gone.
+const PathSeededAt = "capture.snapshot"
 
 // SeedsSince are the tables that the directory must be filled from again before these rules may follow others: those of
 // which it lacks a column.

@@ -19,7 +19,7 @@ type Seed struct {
 // BeginSeed notes the slot before the directory is filled, so that a crash on the way is noticed: until MarkSeeded the
 // chain counts as not begun. Directory rows that are there stay: the snapshot overwrites those that it has, the others
 // are of rows that were deleted.
-func (w *Writer) BeginSeed(ctx context.Context, seed Seed) error {
+func (w *Writer) BeginSeed(ctx context.Context, seed Seed, entries ...*ledger.Entry) error {
 	b, err := w.Begin(ctx)
 	if err != nil {
 		return err
@@ -29,6 +29,9 @@ func (w *Writer) BeginSeed(ctx context.Context, seed Seed) error {
 		w.number, seed.Slot, seed.ConsistentPoint.String(), seed.SystemID, seed.Timeline)
 	if err != nil {
 		return explain(fmt.Errorf("note the slot: %w", err))
+	}
+	if err := b.Entries(ctx, entries); err != nil {
+		return err
 	}
 	if err := b.Commit(ctx, Upto{}); err != nil {
 		return err

@@ -110,6 +110,9 @@ func (s *session) seed(ctx context.Context, gap string) error {
 	}
 	err = s.writer.BeginSeed(ctx, sink.Seed{
 		Slot: s.source.Slot, ConsistentPoint: ledger.LSN(slot.ConsistentPoint), SystemID: slot.SystemID, Timeline: slot.Timeline,
+	}, s.rules.Entry(nil), &ledger.Entry{
+		Kind: ledger.KindConfiguration, Action: "snapshot", Initiator: ledger.InitiatorSystem, Summary: "The directory is filled from a snapshot",
+		Fields: []ledger.Field{{Path: mapping.PathSeededAt, Type: "pg_lsn", State: ledger.FieldValue, Value: ledger.LSN(slot.ConsistentPoint).String()}},
 	})
 	if err != nil {
 		return err
@@ -117,7 +120,7 @@ func (s *session) seed(ctx context.Context, gap string) error {
 	if err := s.fill(ctx, s.rules, s.rules.SeedTables(), slot); err != nil {
 		return err
 	}
-	return s.writer.MarkSeeded(ctx, []mapping.StoredRow{s.rules.Stored()}, s.rules.Entry(nil), &ledger.Entry{
+	return s.writer.MarkSeeded(ctx, []mapping.StoredRow{s.rules.Stored()}, &ledger.Entry{
 		Kind: ledger.KindConfiguration, Action: "capture", Initiator: ledger.InitiatorSystem, Summary: "Capture begins",
 		Fields: []ledger.Field{
 			{Path: "capture.slot", Type: "text", State: ledger.FieldValue, Value: s.source.Slot},
