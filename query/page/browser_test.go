@@ -281,7 +281,7 @@ func (b *bench) casework() {
 		b.add(&ledger.Entry{
 			Application: application, RecordType: kind, RecordID: map[bool]string{true: "c1", false: "r-" + r}[application == "Engage"],
 			RecordName: map[bool]string{true: "J. Sullivan Case", false: "Record of " + r}[application == "Engage"], Resource: r, Summary: r + " changed",
-			Action: []string{"create", "update", "delete"}[i%3], UserID: fmt.Sprint("u", i%3), UserName: []string{"Maria Alvarez", "Tanya Brooks", "Omar Haddad"}[i%3],
+			Action: []string{"create", "update", "delete"}[i%3], UserID: []string{"u1", "u2", "u3"}[i%3], UserName: []string{"Maria Alvarez", "Tanya Brooks", "Omar Haddad"}[i%3],
 			UserEmail: []string{"maria@hfs.example", "tanya@hfs.example", "omar@hfs.example"}[i%3],
 			Fields:    []ledger.Field{field("old.status", "app.task_status", "open"), field("new.status", "app.task_status", "in_progress")},
 		})
