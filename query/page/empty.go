@@ -17,7 +17,20 @@ type empty struct {
 }
 
 func impossible(s *state) *empty {
-	return &empty{Kind: "impossible", Title: "This filter cannot match anything", Text: "Nothing was looked up. Mend what is marked:", Errors: s.errs}
+	e := &empty{Kind: "impossible", Title: "This filter cannot match anything", Text: "Nothing was looked up. Mend what is marked:"}
+	for _, wrong := range s.errs {
+		if label, ok := fieldLabels[wrong.Parameter]; ok {
+			wrong.Parameter = label
+		}
+		e.Errors = append(e.Errors, wrong)
+	}
+	return e
+}
+
+// fieldLabels are what the form calls the parameters.
+var fieldLabels = map[string]string{
+	"": "The address", "application": "Application", "record": "Record", "record_id": "Record id", "from": "From", "to": "To", "user": "User", "action": "Action", "resource": "Resource",
+	"initiator": "Done by", "q": "Text in changed values", "transaction": "Transaction", "tz": "Time zone", "order": "Order", "limit": "Entries on a page", "cursor": "The place in the list",
 }
 
 // why finds out why nothing was found. records are those that the filter stands for.

@@ -3,6 +3,7 @@ package page
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +36,7 @@ type detail struct {
 	Columns  [2]string // of the changes: what the values are called; the first is "" where there is only one
 	Changes  []change
 	Also     []crumb
-	Facts    []fact
+	Who      []factList
 	Chain    []fact
 	Same     []row // the other entries of the transaction
 	SameAll  string
@@ -119,7 +120,7 @@ func (h *handler) detail(r *query.Request, s *state, e *query.Entry) (*detail, e
 	for _, also := range e.Also {
 		d.Also = append(d.Also, crumb{Text: also.Name, Href: recordURL(s, also), Class: also.Application + " · " + also.Type})
 	}
-	d.Facts, d.Chain = facts(s, e), chainFacts(s, e)
+	d.Who, d.Chain = facts(s, e), chainFacts(s, e)
 	raw, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
 		return nil, err
@@ -254,29 +255,39 @@ func countWords(list []string) int {
 	return n
 }
 
-// facts are what else is known: who as the server saw it, and what the application sent along.
-func facts(s *state, e *query.Entry) []fact {
-	var list []fact
-	add := func(name, text string, code bool) {
+// factList is a group of facts under a heading.
+type factList struct {
+	Heading string
+	Facts   []fact
+}
+
+// facts are the two layers of who acted, what the application asserted and what the server observed, and what else the
+// application sent along.
+func facts(s *state, e *query.Entry) []factList {
+	list := []factList{{Heading: "Who, as the application said"}, {Heading: "Who, as the server saw it"}, {Heading: "Sent along"}}
+	add := func(to int, name, text string, code bool) {
 		if text != "" {
-			list = append(list, fact{Name: name, Text: text, Code: code})
+			list[to].Facts = append(list[to].Facts, fact{Name: name, Text: text, Code: code})
 		}
 	}
 	a := e.Actor
-	add("User ID", a.UserID, true)
-	add("User", strings.TrimSpace(a.Name+" "+bracket(a.Email)), false)
-	add("Database role", a.DBUser, true)
-	add("Program", a.DBApp, true)
-	add("Address", a.ClientAddr, true)
+	add(0, "User ID", a.UserID, true)
+	add(0, "User", strings.TrimSpace(a.Name+" "+bracket(a.Email)), false)
+	add(1, "Database role", a.DBUser, true)
+	add(1, "Program", a.DBApp, true)
+	add(1, "Address", a.ClientAddr, true)
 	if a.BackendPID != 0 {
-		add("Server process", strconv.FormatInt(a.BackendPID, 10), true)
+		add(1, "Server process", strconv.FormatInt(a.BackendPID, 10), true)
+	}
+	if e.Kind == "change" && len(list[0].Facts) == 0 {
+		list[0].Facts = []fact{{Name: "User", Note: "nobody was named"}}
 	}
 	for _, f := range e.Fields {
 		v := show(&f.Value, f.Type, s.zone)
 		name := strings.TrimPrefix(strings.TrimPrefix(f.Path, "ctx."), "access.")
-		list = append(list, fact{Name: capital(strings.ReplaceAll(name, "_", " ")), Text: v.Text, Note: v.Note, Code: v.Code})
+		list[2].Facts = append(list[2].Facts, fact{Name: capital(strings.ReplaceAll(name, "_", " ")), Text: cut(v.Text, shownText), Note: v.Note, Code: v.Code})
 	}
-	return list
+	return slices.DeleteFunc(list, func(l factList) bool { return len(l.Facts) == 0 })
 }
 
 func bracket(s string) string {

@@ -17,6 +17,7 @@ type row struct {
 	Exact   string // RFC 3339 with the zone's offset
 	Full    string // in words
 	SayZone bool
+	Said    string // the summary
 	Verb    verb
 	Who     who
 	Where   []crumb
@@ -47,11 +48,16 @@ type crumb struct{ Text, Href, Class string }
 type digest struct {
 	Label    string
 	Old, New shown
+	Only     bool // New says it all
 }
 
+// What a row shows at most; the entry in full has all of it.
 const (
 	digestChanges = 2
-	digestLength  = 48
+	digestLength  = 48 // characters
+	digestText    = 4000
+	nameLength    = 100
+	saidLength    = 240
 )
 
 func (h *handler) row(r *query.Request, s *state, e *query.Entry) (row, error) {
@@ -70,11 +76,11 @@ func newRow(s *state, e *query.Entry) row {
 	at, _ := time.Parse(time.RFC3339Nano, e.CommittedAt) // we wrote it
 	at = at.In(s.zone)
 	v := row{
-		Entry: e, at: at, Time: at.Format("15:04:05"), ZoneAt: at.Format("MST"), Exact: at.Format("2006-01-02T15:04:05.000000Z07:00"), Full: at.Format("2 Jan 2006, 15:04:05.000000 MST (-07:00)"),
+		Entry: e, Said: cut(e.Summary, saidLength), at: at, Time: at.Format("15:04:05"), ZoneAt: at.Format("MST"), Exact: at.Format("2006-01-02T15:04:05.000000Z07:00"), Full: at.Format("2 Jan 2006, 15:04:05.000000 MST (-07:00)"),
 		Verb: verbOf(e), Who: whoOf(s, e), Where: where(s, e), Link: entryURL(s, e.Seq),
 	}
 	if e.RowName != "" && (e.Record == nil || e.RowName != e.Record.Name) {
-		v.RowName = e.RowName
+		v.RowName = cut(e.RowName, nameLength)
 	}
 	v.Listed = s.filter.RecordID != "" && e.Record != nil && e.Record.ID != s.filter.RecordID
 	if e.Action != ledger.ActionUpdate {
@@ -85,11 +91,46 @@ func newRow(s *state, e *query.Entry) row {
 			v.More++
 			continue
 		}
-		d := digest{Label: c.Label, Old: show(c.Old, reads(c), s.zone), New: show(c.New, reads(c), s.zone)}
-		d.Old.Text, d.New.Text = cut(d.Old.Text, digestLength), cut(d.New.Text, digestLength)
-		v.Digest = append(v.Digest, d)
+		v.Digest = append(v.Digest, digestOf(c, s.zone))
 	}
 	return v
+}
+
+// digestOf tells a change in a few words. Of a longer text it tells what differs.
+func digestOf(c query.Change, zone *time.Location) digest {
+	d := digest{Label: cut(c.Label, nameLength), Old: show(c.Old, reads(c), zone), New: show(c.New, reads(c), zone)}
+	if c.Old != nil && c.New != nil && c.Old.State == "masked" && c.New.State == "masked" {
+		d.New.Note, d.Only = "changed, withheld", true
+	}
+	if comparable(c.Old) && comparable(c.New) && !structured(c.Type) && max(len(*c.Old.Value), len(*c.New.Value)) > digestLength {
+		d.Old.Text, d.New.Text = difference(*c.Old.Value, *c.New.Value)
+		if d.Old.Text == "" {
+			d.Old = shown{Note: "…"}
+		}
+		if d.New.Text == "" {
+			d.New = shown{Note: "taken out"}
+		}
+	}
+	d.Old.Text, d.New.Text = cut(d.Old.Text, digestLength), cut(d.New.Text, digestLength)
+	return d
+}
+
+// difference is where two texts first differ. Of very long ones only their beginnings are compared.
+func difference(before, after string) (from, to string) {
+	if len(before) > digestText || len(after) > digestText {
+		return before, after
+	}
+	for _, e := range merged(diff(before, after)) {
+		switch {
+		case e.Op == '-' && to == "":
+			from = e.Text
+		case e.Op == '+':
+			return from, e.Text
+		case from != "":
+			return from, to
+		}
+	}
+	return from, to
 }
 
 func entryURL(s *state, seq uint64) string {
@@ -153,6 +194,7 @@ func whoOf(s *state, e *query.Entry) who {
 	if w.Name == "" && w.Class == "user" {
 		w.Name = "not known"
 	}
+	w.Name, w.Mail = cut(w.Name, nameLength), cut(w.Mail, nameLength)
 	return w
 }
 
@@ -182,6 +224,9 @@ func where(s *state, e *query.Entry) []crumb {
 	}
 	if e.SubResource != "" && e.SubResource != e.Resource && e.SubResource != e.Resource+"s" {
 		list = append(list, crumb{Text: e.SubResource, Class: "resource"})
+	}
+	for i := range list {
+		list[i].Text = cut(list[i].Text, nameLength)
 	}
 	return list
 }
