@@ -14,18 +14,20 @@ import (
 // List is a page of entries.
 type List struct {
 	Entries []*Entry `json:"entries"`
-	Next    string   `json:"next_cursor,omitempty"` // missing: there are no more
+	Next    string   `json:"next_cursor,omitempty"` // missing: there are no more. In the order of the chain it is always there
 }
 
 func (h *Service) entries(w http.ResponseWriter, r *Request) error {
-	p, errs := Parameters(r.URL.RawQuery, append([]string{"limit", "cursor"}, FilterParameters()...)...)
+	p, errs := Parameters(r.URL.RawQuery, append([]string{"limit", "cursor", "wait"}, FilterParameters()...)...)
 	f, more := ParseFilter(p)
 	errs = append(errs, more...)
 	page, more := f.ParsePage(p)
+	errs = append(errs, more...)
+	wait, more := parseWait(p["wait"], f)
 	if errs = append(errs, more...); len(errs) > 0 {
 		return wrongParameters(errs)
 	}
-	list, err := h.List(r.Context(), r.Caller, f, page)
+	list, err := h.follow(w, r, f, page, wait)
 	if err != nil {
 		return err
 	}
@@ -34,7 +36,10 @@ func (h *Service) entries(w http.ResponseWriter, r *Request) error {
 		next.Set("cursor", list.Next)
 		w.Header().Set("Link", "<"+(&url.URL{Path: r.URL.Path, RawQuery: next.Encode()}).String()+`>; rel="next"`)
 	}
-	return writeJSON(w, list)
+	if closed, err := h.closed(r, f); err != nil || !closed {
+		return errors.Join(err, writeJSON(w, list))
+	}
+	return writeTagged(w, r, list)
 }
 
 // List gives one page.
@@ -77,27 +82,41 @@ func listEntries(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page) (
 	if err != nil && !errors.Is(err, errPageFull) {
 		return nil, err
 	}
-	if len(list.Entries) > want {
+	switch {
+	case len(list.Entries) > want:
 		list.Entries = list.Entries[:want]
 		list.Next = f.cursor(list.Entries[want-1].place)
+	case f.Sequence: // whoever follows goes on from here, past what the filter leaves out
+		var last int64
+		if err := tx.QueryRow(ctx, "SELECT size - 1 FROM audit.position WHERE chain = $1", s.chain).Scan(&last); err != nil {
+			return nil, err
+		}
+		list.Next = f.cursor(Place{Seq: uint64(max(0, last))})
 	}
 	return list, nil
 }
 
-// eachEntry is the one way to entries, for pages and exports alike.
-func eachEntry(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page, fn func(*Entry) error) error {
+// resolved is the statement of a filter, with the records and users that its names stand for; "": no record ever had that
+// name, so there is nothing to ask for.
+func (f Filter) resolved(ctx context.Context, tx pgx.Tx, s scope, page Page) (string, []any, error) {
 	records, err := f.recordIDs(ctx, tx, s)
-	if err != nil {
-		return err
-	}
-	if records != nil && len(records) == 0 {
-		return nil // no record ever had that name
+	if err != nil || records != nil && len(records) == 0 {
+		return "", nil, err
 	}
 	users, err := f.userIDs(ctx, tx, s)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	sql, args := f.statement(s, records, users, page)
+	return sql, args, nil
+}
+
+// eachEntry is the one way to entries, for pages and exports alike.
+func eachEntry(ctx context.Context, tx pgx.Tx, s scope, f Filter, page Page, fn func(*Entry) error) error {
+	sql, args, err := f.resolved(ctx, tx, s, page)
+	if err != nil || sql == "" {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	rows, err := tx.Query(ctx, sql, args...)
@@ -131,7 +150,7 @@ func (h *Service) entry(w http.ResponseWriter, r *Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, e)
+	return writeTagged(w, r, e)
 }
 
 // Entry gives one entry by its number. One that the caller may not see is one that is not there: a Problem.

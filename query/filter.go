@@ -40,6 +40,7 @@ type Filter struct {
 	Text        string // part of a changed value, whatever its case; only within a record
 	Transaction string // of the source: commit LSN, or number
 	Oldest      bool   // oldest first; newest first otherwise
+	Sequence    bool   // in the order of the chain: nothing that is stored later comes before what has been given
 }
 
 // FilterParameters are those that pages and exports share.
@@ -141,8 +142,10 @@ func ParseFilter(p map[string]string) (Filter, []ParameterError) {
 	case "", "newest":
 	case "oldest":
 		f.Oldest = true
+	case "seq":
+		f.Sequence = true
 	default:
-		errs = append(errs, ParameterError{"order", "must be newest or oldest"})
+		errs = append(errs, ParameterError{"order", "must be newest, oldest or seq"})
 	}
 	if f.Record != "" && f.RecordID != "" {
 		errs = append(errs, ParameterError{"record", "give record or record_id, not both"})
@@ -202,7 +205,7 @@ type cursor struct {
 func (f Filter) digest() string {
 	text := fmt.Sprintf("%q", []string{
 		f.Application, f.Record, f.RecordID, f.User, f.Action, f.Resource, f.Initiator,
-		f.From.UTC().String(), f.To.UTC().String(), strconv.FormatBool(f.Oldest), f.Text, f.Transaction,
+		f.From.UTC().String(), f.To.UTC().String(), strconv.FormatBool(f.Oldest), f.Text, f.Transaction, strconv.FormatBool(f.Sequence),
 	})
 	sum := sha256.Sum256([]byte(text))
 	return base64.RawURLEncoding.EncodeToString(sum[:9])
@@ -257,7 +260,7 @@ type scope struct {
 func (f Filter) statement(s scope, records, users []string, page Page) (string, []any) {
 	b := &builder{}
 	direction, compare := "DESC", "<"
-	if f.Oldest {
+	if f.Oldest || f.Sequence {
 		direction, compare = "ASC", ">"
 	}
 	common := []string{"e.chain = " + b.arg(s.chain)}
@@ -299,11 +302,21 @@ func (f Filter) statement(s scope, records, users []string, page Page) (string, 
 	default: // nobody of that address is known to the directory: the entries themselves may name it
 		common = append(common, "(e.user_id = "+b.arg(f.User)+" OR lower(e.user_email) = lower("+b.arg(f.User)+"))")
 	}
-	if page.After != nil {
+	switch {
+	case page.After == nil:
+	case f.Sequence:
+		common = append(common, "e.seq > "+b.arg(int64(page.After.Seq)))
+	default:
 		common = append(common, fmt.Sprintf("(e.committed_at, e.seq) %s (%s, %s)", compare, b.arg(time.UnixMicro(page.After.CommittedAt)), b.arg(int64(page.After.Seq))))
 	}
 	where := strings.Join(common, " AND ")
-	order := fmt.Sprintf("committed_at %s, seq %s", direction, direction)
+	place := func(alias string) string {
+		if f.Sequence {
+			return alias + "seq"
+		}
+		return alias + "committed_at, " + alias + "seq"
+	}
+	order := strings.ReplaceAll(place(""), ",", " "+direction+",") + " " + direction
 	limit := ""
 	if page.Limit > 0 {
 		limit = " LIMIT " + strconv.Itoa(page.Limit)
@@ -330,11 +343,11 @@ func (f Filter) statement(s scope, records, users []string, page Page) (string, 
 	if s.tenants != nil {
 		bound = " AND a.tenant_id = ANY(" + b.arg(s.tenants) + ")"
 	}
-	under := "SELECT DISTINCT ON (a.committed_at, a.seq) " + entryColumns("e") +
+	under := "SELECT DISTINCT ON (" + place("a.") + ") " + entryColumns("e") +
 		" FROM audit.entry_also a JOIN audit.entry e ON e.chain = a.chain AND e.seq = a.seq AND e.committed_at = a.committed_at" +
-		" WHERE " + one("a.record_id") + bound + application("a") + " AND " + strings.NewReplacer("e.committed_at", "a.committed_at", "e.seq)", "a.seq)").Replace(where) +
-		fmt.Sprintf(" ORDER BY a.committed_at %s, a.seq %s", direction, direction) + limit
-	return "SELECT DISTINCT ON (committed_at, seq) * FROM ((" + own + ") UNION ALL (" + under + ")) u ORDER BY " + order + limit, b.args
+		" WHERE " + one("a.record_id") + bound + application("a") + " AND " + strings.NewReplacer("e.committed_at", "a.committed_at", "e.seq", "a.seq").Replace(where) +
+		" ORDER BY " + strings.ReplaceAll(place("a."), ",", " "+direction+",") + " " + direction + limit
+	return "SELECT DISTINCT ON (" + place("") + ") * FROM ((" + own + ") UNION ALL (" + under + ")) u ORDER BY " + order + limit, b.args
 }
 
 // builder collects the arguments of a statement.

@@ -28,6 +28,9 @@ type Config struct {
 	// request. nil: accesses are not recorded.
 	OnAccess func(ctx context.Context, a Access) error
 
+	// Rate is how many requests a second one caller may send in the long run; 0: 20.
+	Rate float64
+
 	Log *zap.Logger
 	Reg prometheus.Registerer
 }
@@ -55,6 +58,8 @@ type Service struct {
 	seconds  *prometheus.HistogramVec
 	exports  chan struct{} // one place for each export that runs: they never hold more than half of the pool
 	sessions *sessions
+	limits   *limits
+	waiting  chan struct{} // one place for each request that waits for entries
 }
 
 // Request is one request of a known caller.
@@ -73,6 +78,8 @@ func New(cfg Config) *Service {
 		}, []string{"endpoint", "code"}),
 		exports:  make(chan struct{}, max(1, cfg.Pool.Config().MaxConns/2)),
 		sessions: newSessions(cfg.Tokens),
+		limits:   newLimits(cfg.Rate),
+		waiting:  make(chan struct{}, maxWaiting),
 	}
 }
 
@@ -94,9 +101,11 @@ func (h *Service) Handler() http.Handler {
 		{"/v1/applications", "applications", false, h.applications},
 		{"/v1/actions", "actions", false, h.actions},
 		{"/v1/status", "status", false, h.status},
+		{"/v1/summary", "summary", true, h.summary},
 	} {
 		mux.Handle(e.pattern, h.Endpoint(Endpoint{Name: e.name, Logged: e.logged, Serve: e.serve}))
 	}
+	mux.Handle("/v1/openapi.json", h.Endpoint(Endpoint{Name: "openapi", Open: true, Serve: openapi}))
 	mux.Handle("/", h.Endpoint(Endpoint{Name: "other", Serve: func(http.ResponseWriter, *Request) error {
 		return NewProblem(http.StatusNotFound, "there is no such endpoint")
 	}}))
@@ -107,6 +116,7 @@ func (h *Service) Handler() http.Handler {
 type Endpoint struct {
 	Name   string                                              // label of the metric, and of the access entry
 	Logged bool                                                // gives entries: each request is recorded before it is answered
+	Free   bool                                                // costs nothing, and is not counted against a limit
 	Open   bool                                                // wants no caller: Request.Caller may be nil
 	Method string                                              // besides GET and HEAD
 	Serve  func(w http.ResponseWriter, r *Request) error       // its error is answered by Refuse
@@ -149,6 +159,11 @@ func (h *Service) Endpoint(e Endpoint) http.Handler {
 // admit lets known callers in and records the access, before anything is read.
 func (h *Service) admit(w http.ResponseWriter, r *Request, e Endpoint) error {
 	r.Caller = h.caller(w, r.Request)
+	if !e.Free {
+		if p := h.limits.over(w, r); p != nil {
+			return p
+		}
+	}
 	access := Access{Endpoint: e.Name, Query: r.URL.RawQuery}
 	var refused *Problem
 	switch {

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/routers"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap/zaptest"
@@ -42,6 +43,9 @@ type bench struct {
 	writer *sink.Writer
 	url    string
 	lsn    ledger.LSN
+
+	described routers.Router
+	pool      *pgxpool.Pool
 
 	mu       sync.Mutex
 	accesses []query.Access
@@ -64,8 +68,17 @@ func setup(t *testing.T) *bench {
 	}
 	t.Cleanup(pool.Close)
 	b := &bench{t: t, db: db, writer: w, lsn: 0x1000}
+	_, b.described = described(t)
+	b.pool = pool
+	b.url = b.slow(10_000)
+	return b
+}
+
+// slow serves the bench's log to callers that send so many requests a second.
+func (b *bench) slow(rate float64) string {
+	b.t.Helper()
 	service := query.New(query.Config{
-		Pool: pool, Chain: pgtest.Chain, Tokens: loadTokens(t, tokensFile), Log: zaptest.NewLogger(t), Reg: prometheus.NewRegistry(),
+		Pool: b.pool, Chain: pgtest.Chain, Rate: rate, Tokens: loadTokens(b.t, tokensFile), Log: zaptest.NewLogger(b.t), Reg: prometheus.NewRegistry(),
 		OnAccess: func(_ context.Context, a query.Access) error {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -74,9 +87,8 @@ func setup(t *testing.T) *bench {
 		},
 	})
 	server := httptest.NewServer(service.Handler())
-	t.Cleanup(server.Close)
-	b.url = server.URL
-	return b
+	b.t.Cleanup(server.Close)
+	return server.URL
 }
 
 func sum(s string) string {
@@ -160,6 +172,9 @@ func (b *bench) get(token, path string) (int, http.Header, string) {
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		b.t.Fatal(err)
+	}
+	if err := asDescribed(b.described, path, res.StatusCode, res.Header, string(body)); err != nil {
+		b.t.Errorf("%s: the answer %d is not as openapi.json describes it: %v", path, res.StatusCode, err)
 	}
 	return res.StatusCode, res.Header, string(body)
 }

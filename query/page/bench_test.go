@@ -63,7 +63,7 @@ func setup(t *testing.T) *bench {
 	t.Cleanup(pool.Close)
 	b := &bench{t: t, db: db, writer: w, lsn: 0x1000}
 	service := query.New(query.Config{
-		Pool: pool, Chain: pgtest.Chain, Tokens: loadTokens(t), Log: zaptest.NewLogger(t), Reg: prometheus.NewRegistry(),
+		Pool: pool, Chain: pgtest.Chain, Rate: 10_000, Tokens: loadTokens(t), Log: zaptest.NewLogger(t), Reg: prometheus.NewRegistry(),
 		OnAccess: func(_ context.Context, a query.Access) error {
 			b.mu.Lock()
 			defer b.mu.Unlock()

@@ -43,7 +43,7 @@ func New(cfg Config) http.Handler {
 		{"/entries/{seq}", query.Endpoint{Name: "entry", Open: true, Serve: h.entry}},
 		{"/sign-in", query.Endpoint{Name: "sign-in", Open: true, Method: http.MethodPost, Serve: h.signIn}},
 		{"/sign-out", query.Endpoint{Name: "sign-out", Open: true, Method: http.MethodPost, Serve: h.signOut}},
-		{"/assets/{name}", query.Endpoint{Name: "asset", Open: true, Serve: h.asset}},
+		{"/assets/{name}", query.Endpoint{Name: "asset", Open: true, Free: true, Serve: h.asset}},
 		{"/", query.Endpoint{Name: "other", Open: true, Serve: func(http.ResponseWriter, *query.Request) error {
 			return query.NewProblem(http.StatusNotFound, "There is no such page.")
 		}}},

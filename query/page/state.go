@@ -56,6 +56,9 @@ func readState(rawQuery string) *state {
 	s.errs = append(s.errs, more...)
 	s.page, more = s.filter.ParsePage(given)
 	s.errs = append(s.errs, more...)
+	if s.filter.Sequence {
+		s.errs = append(s.errs, query.ParameterError{Parameter: "order", Message: "must be newest or oldest here"})
+	}
 	if s.page.Limit > maxLength {
 		s.errs = append(s.errs, query.ParameterError{Parameter: "limit", Message: "is at most 200 here; the API gives up to 1000"})
 	}
