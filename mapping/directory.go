@@ -100,7 +100,7 @@ type directory struct {
 }
 
 const (
-	cacheBytes = 48 << 20
+	cacheBytes = 40 << 20
 	loadBatch  = 5_000
 )
 

@@ -12,7 +12,7 @@
 // So a delete is resolved as it was before, an insert as it is after, an update both ways, whatever order the WAL has
 // inside a transaction: a cascade delivers the parent first.
 //
-//   - Rows live in the audit database; a Mapper holds the recently used ones, about 48 MiB of them.
+//   - Rows live in the audit database; a Mapper holds the recently used ones, about 40 MiB of them.
 //   - What changed is handed out by TakeDirty, and stays in the cache until Stored says that it is committed. Until then
 //     load would not find it.
 //   - Deleted rows stay, marked. A row that is stored nowhere is remembered as such until the stream brings it.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 )
 
 const (
+	memoryLimit  = 192 << 20 // where the garbage collector works harder: the daemon is to stay below 256 MiB resident
 	firstBackoff = 500 * time.Millisecond
 	maxBackoff   = 15 * time.Second
 	stopRetry    = time.Minute // a stop waits for an operator; what stopped it is looked at again this often
@@ -58,6 +60,9 @@ casebook_audit_stopped and is tried again each minute, while the log goes on ans
 			d, err := newDaemon(cfg, rules, log)
 			if err != nil {
 				return err
+			}
+			if os.Getenv("GOMEMLIMIT") == "" {
+				debug.SetMemoryLimit(memoryLimit)
 			}
 			return d.run(cmd.Context())
 		},
