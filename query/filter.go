@@ -33,7 +33,7 @@ type Filter struct {
 	Record      string // any name that the record ever had, whatever its case
 	RecordID    string
 	From, To    time.Time // of the commit; From included, To not
-	User        string    // e-mail, whatever its case, or id
+	User        string    // e-mail or name, whatever its case, or id
 	Action      string
 	Resource    string
 	Initiator   string
@@ -367,23 +367,21 @@ func (f Filter) recordIDs(ctx context.Context, tx pgx.Tx, s scope) ([]string, er
 		return nil, nil
 	}
 	b := &builder{}
-	where := "chain = " + b.arg(s.chain) + " AND lower(name) = lower(" + b.arg(f.Record) + ")"
-	if f.Application != "" {
-		where += " AND application = " + b.arg(f.Application)
-	}
-	if s.tenants != nil {
-		where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
-	}
-	return named(ctx, tx, ErrManyRecords, "SELECT DISTINCT record_id FROM audit.record_name WHERE "+where, b)
+	return named(ctx, tx, ErrManyRecords, "SELECT DISTINCT record_id FROM "+f.recordsNamed(b, s), b)
 }
 
-// userIDs gives the users that f means, by id or by any address that a user ever had.
+// recordsNamed is the function of the audit database that knows the records of a name.
+func (f Filter) recordsNamed(b *builder, s scope) string {
+	return "audit.records_named(" + strings.Join([]string{b.arg(s.chain), b.arg(s.tenants), b.arg(orNull(f.Application)), b.arg(f.Record)}, ", ") + ")"
+}
+
+// userIDs gives the users that f means, by id, or by any address or name that a user ever had.
 func (f Filter) userIDs(ctx context.Context, tx pgx.Tx, s scope) ([]string, error) {
 	if f.User == "" {
 		return nil, nil
 	}
 	b := &builder{}
-	where := "chain = " + b.arg(s.chain) + " AND (lower(email) = lower(" + b.arg(f.User) + ") OR user_id = " + b.arg(f.User) + ")"
+	where := "chain = " + b.arg(s.chain) + " AND (lower(email) = lower(" + b.arg(f.User) + ") OR lower(name) = lower(" + b.arg(f.User) + ") OR user_id = " + b.arg(f.User) + ")"
 	if s.tenants != nil {
 		where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
 	}
@@ -395,19 +393,20 @@ const maxNamed = 1000
 
 var (
 	ErrManyRecords = errors.New("more than 1000 records have that name: name the application too, or give the record's id")
-	ErrManyUsers   = errors.New("more than 1000 users have that address: give the user's id")
+	ErrManyUsers   = errors.New("more than 1000 users have that address or name: give the user's id")
 )
 
 // Match gives the records that Record and RecordID stand for, at most 20, each by one of its names.
 func (h *Service) Match(ctx context.Context, caller *Caller, f Filter) (list []Record, err error) {
 	list, _, err = suggest(ctx, h, caller, func(b *builder, s scope) string {
-		where := "chain = " + b.arg(s.chain)
-		if f.RecordID != "" {
-			where += " AND record_id = " + b.arg(f.RecordID)
-		}
 		if f.Record != "" {
-			where += " AND lower(name) = lower(" + b.arg(f.Record) + ")"
+			where := " WHERE true"
+			if f.RecordID != "" {
+				where = " WHERE record_id = " + b.arg(f.RecordID)
+			}
+			return "SELECT DISTINCT ON (application, record_id) * FROM " + f.recordsNamed(b, s) + where + " ORDER BY application, record_id, name"
 		}
+		where := "chain = " + b.arg(s.chain) + " AND record_id = " + b.arg(f.RecordID)
 		if f.Application != "" {
 			where += " AND application = " + b.arg(f.Application)
 		}

@@ -21,19 +21,21 @@ type User struct {
 	Kind  string `json:"kind"`
 }
 
-// Records completes the name of a record while it is typed: any name that it ever had, deleted records too. more says that
-// the list is not all.
+// Records completes the name of a record while it is typed: any name that it ever had, deleted records too, and where
+// the audit database has trigrams also when q is misspelled. more says that the list is not all.
 func (h *Service) Records(ctx context.Context, caller *Caller, q, application string) (list []Record, more bool, err error) {
 	return suggest(ctx, h, caller, func(b *builder, s scope) string {
-		where := "chain = " + b.arg(s.chain) + " AND lower(name) LIKE lower(" + b.arg(containing(q)) + ")"
-		if application != "" {
-			where += " AND application = " + b.arg(application)
-		}
-		if s.tenants != nil {
-			where += " AND tenant_id = ANY(" + b.arg(s.tenants) + ")"
-		}
-		return "SELECT application, record_type, record_id, name FROM audit.record_name WHERE " + where + " ORDER BY lower(name), record_id"
+		return "SELECT application, record_type, record_id, name FROM audit.find_records(" +
+			strings.Join([]string{b.arg(s.chain), b.arg(s.tenants), b.arg(orNull(application)), b.arg(q), b.arg(maxSuggestions + 1)}, ", ") + ")"
 	}, pgx.RowToStructByPos[Record])
+}
+
+// orNull is NULL for no text.
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }
 
 // Users completes the address or the name of a user.

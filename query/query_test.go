@@ -38,7 +38,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // bench is an audit database with a writer, and an endpoint on it.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	db     *pgtest.DB
 	writer *sink.Writer
 	url    string
@@ -54,7 +54,7 @@ type bench struct {
 
 var day = time.Date(2026, 3, 10, 14, 0, 0, 0, time.UTC)
 
-func setup(t *testing.T) *bench {
+func setup(t testing.TB) *bench {
 	t.Helper()
 	db := pgtest.Audit(t)
 	w, err := sink.Open(t.Context(), sink.Config{DSN: db.DSN(pgtest.Writer), Chain: pgtest.Chain}, zaptest.NewLogger(t), prometheus.NewRegistry())
@@ -98,7 +98,7 @@ func sum(s string) string {
 
 var tokensFile = "- {name: all, sha256: " + sum("all") + ", tenants: ['*']}\n- {name: one, sha256: " + sum("one") + ", tenants: [t1]}\n- {name: two, sha256: " + sum("two") + ", tenants: [t2]}\n"
 
-func loadTokens(t *testing.T, text string) *query.Tokens {
+func loadTokens(t testing.TB, text string) *query.Tokens {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tokens.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -142,7 +142,7 @@ func (b *bench) add(entries ...*ledger.Entry) {
 			e.CommittedAt = day.Add(time.Duration(b.lsn) * time.Second).UnixMicro()
 		}
 		records = append(records, mapping.RecordName{TenantID: e.TenantID, Application: e.Application, RecordType: e.RecordType, RecordID: e.RecordID, Name: e.RecordName})
-		users = append(users, mapping.UserName{TenantID: e.TenantID, UserID: e.UserID, Email: e.UserEmail})
+		users = append(users, mapping.UserName{TenantID: e.TenantID, UserID: e.UserID, Email: e.UserEmail, Name: e.UserName})
 	}
 	batch, err := b.writer.Begin(b.t.Context())
 	if err != nil {

@@ -345,6 +345,14 @@ func TestHelpPage(t *testing.T) {
 	p.keep("03-record", false)
 	p.keep("03-record-full", true)
 
+	// The same record, misspelled.
+	eval[any](p, `document.querySelector("#record").value = "", 0`)
+	p.do(chromedp.SendKeys(css("#record"), "Sulivan Caes"), chromedp.WaitVisible(css(".choices li")))
+	if text := eval[string](p, `document.querySelector(".choices li").innerText`); !strings.Contains(text, "J. Sullivan Case") {
+		t.Errorf("misspelled, it is %q", text)
+	}
+	p.keys(kb.ArrowDown + kb.Enter)
+
 	// User and action.
 	p.do(chromedp.SendKeys(css("#user"), "tanya@"), chromedp.WaitVisible(css("#user-choices li")))
 	p.keys(kb.ArrowDown + kb.Enter)

@@ -140,10 +140,10 @@ func (h *handler) noRecord(r *query.Request, s *state) (*empty, error) {
 
 // noUser says that nobody has that address; nil: somebody has.
 func noUser(s *state, users []query.User) *empty {
-	e := &empty{Kind: "user", Title: "No user is known by that address", Text: "Nobody has ever had the address or id “" + s.filter.User + "”."}
+	e := &empty{Kind: "user", Title: "No user is known by that name", Text: "The log knows nobody with the address, name or id “" + s.filter.User + "”."}
 	seen := map[string]bool{}
 	for _, u := range users {
-		if strings.EqualFold(u.Email, s.filter.User) || u.ID == s.filter.User {
+		if strings.EqualFold(u.Email, s.filter.User) || strings.EqualFold(u.Name, s.filter.User) || u.ID == s.filter.User {
 			return nil
 		}
 		key := u.Email

@@ -167,7 +167,7 @@
         option.id = list.id + n;
         option.setAttribute("aria-selected", "false");
         option.append(line("b", item.name || item.email || item.id));
-        option.append(line("small", isRecord ? item.application + " · " + item.type + (item.deleted ? " · deleted" : "") : item.email));
+        option.append(line("small", isRecord ? item.application + " · " + item.type : item.email));
         option.append(line("small", item.id, "code"));
         option.addEventListener("mousedown", (event) => { event.preventDefault(); take(n); });
         list.append(option);
