@@ -32,17 +32,19 @@ func TestVisible(t *testing.T) {
 		}
 	}
 	marks := regexp.MustCompile(`<span class="hidden-char">U\+[0-9A-F]{4,6}</span>`)
-	rapid.Check(t, func(t *rapid.T) {
-		text := rapid.String().Draw(t, "text")
-		rest := marks.ReplaceAllString(string(visible(text)), "")
-		if strings.ContainsAny(rest, "<>\"'") {
-			t.Fatalf("%q leaves markup: %s", text, rest)
-		}
-		for _, r := range html.UnescapeString(rest) {
-			if hidden(r) {
-				t.Fatalf("%q leaves U+%04X", text, r)
+	t.Run("any", func(t *testing.T) {
+		rapid.Check(t, func(t *rapid.T) {
+			text := rapid.String().Draw(t, "text")
+			rest := marks.ReplaceAllString(string(visible(text)), "")
+			if strings.ContainsAny(rest, "<>\"'") {
+				t.Fatalf("%q leaves markup: %s", text, rest)
 			}
-		}
+			for _, r := range html.UnescapeString(rest) {
+				if hidden(r) {
+					t.Fatalf("%q leaves U+%04X", text, r)
+				}
+			}
+		})
 	})
 }
 
@@ -92,37 +94,39 @@ func TestDiff(t *testing.T) {
 		t.Errorf("merged: %s, want %s", got, want)
 	}
 	word := rapid.SampledFrom([]string{"a", "b", "the ", "\n", "é", "👩‍🔬", ".", " "})
-	rapid.Check(t, func(t *rapid.T) {
-		before, after := strings.Join(rapid.SliceOf(word).Draw(t, "before"), ""), strings.Join(rapid.SliceOf(word).Draw(t, "after"), "")
-		var a, b strings.Builder
-		last := byte(0)
-		for _, e := range diff(before, after) {
-			if e.Op == last || e.Text == "" {
-				t.Fatalf("%q -> %q: an edit is split or empty", before, after)
+	t.Run("any", func(t *testing.T) {
+		rapid.Check(t, func(t *rapid.T) {
+			before, after := strings.Join(rapid.SliceOf(word).Draw(t, "before"), ""), strings.Join(rapid.SliceOf(word).Draw(t, "after"), "")
+			var a, b strings.Builder
+			last := byte(0)
+			for _, e := range diff(before, after) {
+				if e.Op == last || e.Text == "" {
+					t.Fatalf("%q -> %q: an edit is split or empty", before, after)
+				}
+				last = e.Op
+				if e.Op != '+' {
+					a.WriteString(e.Text)
+				}
+				if e.Op != '-' {
+					b.WriteString(e.Text)
+				}
 			}
-			last = e.Op
-			if e.Op != '+' {
-				a.WriteString(e.Text)
+			a2, b2 := "", ""
+			for _, e := range merged(diff(before, after)) {
+				if e.Op != '+' {
+					a2 += e.Text
+				}
+				if e.Op != '-' {
+					b2 += e.Text
+				}
 			}
-			if e.Op != '-' {
-				b.WriteString(e.Text)
+			if a2 != before || b2 != after {
+				t.Fatalf("%q -> %q, merged, gives %q and %q", before, after, a2, b2)
 			}
-		}
-		a2, b2 := "", ""
-		for _, e := range merged(diff(before, after)) {
-			if e.Op != '+' {
-				a2 += e.Text
+			if a.String() != before || b.String() != after {
+				t.Fatalf("%q -> %q gives %q and %q", before, after, a.String(), b.String())
 			}
-			if e.Op != '-' {
-				b2 += e.Text
-			}
-		}
-		if a2 != before || b2 != after {
-			t.Fatalf("%q -> %q, merged, gives %q and %q", before, after, a2, b2)
-		}
-		if a.String() != before || b.String() != after {
-			t.Fatalf("%q -> %q gives %q and %q", before, after, a.String(), b.String())
-		}
+		})
 	})
 }
 
