@@ -30,7 +30,8 @@ func TestRestart(t *testing.T) {
 		s.Confirm(tx[0].CommitLSN) // backwards: nothing happens
 		s.stop(t)
 		eventually(t, "the slot is free", func() bool { return !b.slot(t).Active })
-		if got := b.slot(t).ConfirmedFlush; got != tx[0].EndLSN {
+		// Idle news that came between the transactions were confirmed too.
+		if got := b.slot(t).ConfirmedFlush; got < tx[0].EndLSN || got >= tx[1].EndLSN {
 			t.Fatalf("the slot stands at %s, confirmed was %s", got, tx[0].EndLSN)
 		}
 
