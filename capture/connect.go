@@ -20,8 +20,9 @@ type Config struct {
 	DSN         string
 	Slot        string
 	Publication string
-	SkipThrough LSN  // transactions with a commit LSN up to this one are stored already
-	Failover    bool // CreateSlot: let the slot go over to standbys; Postgres 17 and later
+	SkipThrough LSN      // transactions with a commit LSN up to this one are stored already
+	Messages    []string // prefixes of messages for which a transaction is delivered even without a row change
+	Failover    bool     // CreateSlot: let the slot go over to standbys; Postgres 17 and later
 
 	SpillBytes     int           // memory of a transaction before it goes to a file, default 32 MiB
 	SpillDir       string        // default: the system's folder for temporary files

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -322,6 +323,7 @@ func (s *Stream) message(ctx context.Context, lsn LSN, frame []byte, serverTime 
 		if s.open == nil {
 			return &DecodeError{Type: frame[0], What: "outside a transaction"}
 		}
+		s.open.told = s.open.told || slices.ContainsFunc(s.cfg.Messages, func(p string) bool { return p == string(m.prefix) })
 		return s.open.addMessage(m.lsn, frame)
 	case msgBegin:
 		return s.begin(frame)
@@ -404,7 +406,7 @@ func (s *Stream) commit(ctx context.Context, frame []byte, serverTime int64, out
 	}
 	tx := s.open
 	s.inside, s.open = false, nil
-	if tx == nil || tx.Rows == 0 {
+	if tx == nil || tx.Rows == 0 && !tx.told {
 		s.noteIdle(c.endLSN, serverTime)
 		s.tellIdle(out, false)
 		if tx != nil {

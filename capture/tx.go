@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// Tx is one committed transaction with at least one row change.
+// Tx is one committed transaction with at least one row change, or one of the messages that the configuration names.
 //
 // It holds the frames as they came, in memory or, when it is large, in an unlinked temporary file that only we can read.
 // So it can be walked over several times in constant memory, and a crash leaves nothing behind. One goroutine at a time
@@ -23,6 +23,7 @@ type Tx struct {
 	CommitTime int64 // microseconds since 1970
 	Rows       int   // row changes; TRUNCATE counts one for each table
 
+	told   bool        // has such a message
 	rels   []*Relation // that the frames refer to by index
 	chunks [][]byte    // records, none of which is cut; empty once spilled
 	size   int         // bytes of all records

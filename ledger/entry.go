@@ -48,6 +48,7 @@ const (
 //	hash.old.COL   HMAC-SHA-256 of a masked value under the deployment's key, hexadecimal: equal values can be proven equal
 //	hash.new.COL
 //	class.COL      "restricted" where reading the value needs a right to the record; type "text"
+//	view.*         resource, id and purpose of a read that the application reported; type "text"
 //	ctx.KEY        further context that the application sent
 //
 // COL of a key inside a jsonb column is COLUMN.KEY ("custom_fields.risk_level"). Value is empty unless State is
@@ -124,6 +125,9 @@ const (
 	ActionUpdate = "update"
 	ActionDelete = "delete"
 )
+
+// ActionView is the Entry.Action of a read that the application reports; other actions of KindAccess are reads of the log.
+const ActionView = "view"
 
 // The values of Entry.Action for KindGap.
 const (

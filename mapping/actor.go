@@ -48,30 +48,33 @@ type actor struct {
 // unattributed stands before the first stamp of a transaction.
 func unattributed() actor { return actor{initiator: ledger.InitiatorUnattributed} }
 
-// message takes a logical message in: a stamp, or another one that names the user. Others are not ours.
-func (m *Mapper) message(w *work, c *capture.Change) {
+// message takes a logical message in: a stamp, another one that names the user, or the news that somebody looked at a row,
+// which is an entry. Others are not ours.
+func (m *Mapper) message(w *work, c *capture.Change) *ledger.Entry {
 	switch c.Prefix {
+	case ViewedPrefix:
+		return m.viewed(w, c.Content)
 	case stampPrefix:
 		s, ok := m.readStamp(c.Content)
 		if !ok {
 			w.actor = actor{initiator: ledger.InitiatorUnattributed, remark: "the stamp of this change cannot be read"}
-			return
+			return nil
 		}
 		w.stamp = s
 	case bemiPrefix:
 		w.bemi = string(c.Content)
 	default:
-		return
+		return nil
 	}
-	w.actor = m.actorOf(w)
+	w.actor = m.actorOf(w, &w.stamp)
 	if c.Prefix == stampPrefix {
 		m.backends.saw(w.actor.userID, w.actor.pid, w.tx.CommitTime)
 	}
+	return nil
 }
 
-// actorOf says who the session is.
-func (m *Mapper) actorOf(w *work) actor {
-	s := &w.stamp
+// actorOf says who a session is by its stamp.
+func (m *Mapper) actorOf(w *work, s *stamp) actor {
 	a := actor{initiator: ledger.InitiatorOperator, role: s.Role, app: s.App, pid: s.PID}
 	if s.Addr != nil {
 		a.addr = *s.Addr

@@ -105,7 +105,7 @@ func newBed(t testing.TB) *bed {
 // begin makes the slot, fills the store from its snapshot, and streams from there.
 func (b *bed) begin(t testing.TB) {
 	t.Helper()
-	cfg := capture.Config{DSN: b.db.DSN(""), Slot: "s_" + b.db.Name, Publication: "casebook_audit", SpillDir: t.TempDir(), IdleInterval: 50 * time.Millisecond}
+	cfg := capture.Config{DSN: b.db.DSN(""), Slot: "s_" + b.db.Name, Publication: "casebook_audit", Messages: []string{ViewedPrefix}, SpillDir: t.TempDir(), IdleInterval: 50 * time.Millisecond}
 	slot, err := capture.CreateSlot(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -33,9 +33,9 @@ func (v *view) get(column string) value {
 // not to be used.
 func (m *Mapper) change(w *work, c *capture.Change) *ledger.Entry {
 	if c.Op == capture.OpMessage {
-		m.message(w, c)
-		return nil
+		return m.message(w, c)
 	}
+	w.rows = int64(c.Ordinal) + 1
 	p := m.plan(c.Rel)
 	switch {
 	case p.t == nil:

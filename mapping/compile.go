@@ -38,6 +38,7 @@ func (c *compiler) compile() error {
 	if err := c.context(); err != nil {
 		return err
 	}
+	c.rules.types = f.RecordTypes
 	if f.Authors != nil {
 		c.rules.authors = *f.Authors
 	}

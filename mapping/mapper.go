@@ -57,6 +57,7 @@ type state struct {
 	stamp    stamp  // the last one
 	bemi     string // the last message of Bemi's
 	shapes   int    // of work.shapes that are written
+	rows     int64  // row changes so far
 	count    tally
 	unplaced [numReasons]int
 }

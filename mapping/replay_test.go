@@ -164,6 +164,16 @@ update people.people set last_name = 'Twice', updated_by_id = '20000000-0000-400
 update people.people set last_name = 'Thrice' where id = '4e000000-0000-4000-8000-000000000009';
 update people.people set deleted_at = now(), deleted_by_id = '20000000-0000-4000-8000-000000000002' where id = '4e000000-0000-4000-8000-000000000009';
 commit;
+-- a record is looked at, in a transaction that does nothing else; then more, between changes; then what nobody can find
+begin; select pg_logical_emit_message(true, 'casebook.audit.viewed', '{"v":1,"resource":"case","id":"50000000-0000-4000-8000-000000000002","purpose":"handover","ctx":{"audit.user_id":"20000000-0000-4000-8000-000000000003"},"role":"app","app":"web","addr":"10.0.0.7","pid":7,"xid":"1"}'); commit;
+begin; set local audit.user_id = '20000000-0000-4000-8000-000000000001';
+insert into cases.case_goals (case_id, description) values ('50000000-0000-4000-8000-000000000002', 'Looked at');
+select pg_logical_emit_message(true, 'casebook.audit.viewed', '{"v":1,"resource":"content.notes","id":"80000000-0000-4000-8000-000000000001","purpose":null,"ctx":{},"role":"app","app":"web","addr":null,"pid":7,"xid":"1"}');
+update cases.case_goals set description = 'Looked at twice' where description = 'Looked at';
+select pg_logical_emit_message(true, 'casebook.audit.viewed', '{"v":1,"resource":"moon","id":"1","purpose":null,"ctx":{},"role":"app","app":"web","addr":null,"pid":7,"xid":"1"}');
+select pg_logical_emit_message(true, 'casebook.audit.viewed', '{"v":1,"resource":"person","id":"4fffffff-0000-4000-8000-000000000001","purpose":null,"ctx":{},"role":"app","app":"web","addr":null,"pid":7,"xid":"1"}');
+select pg_logical_emit_message(true, 'casebook.audit.viewed', 'nonsense');
+commit;
 -- columns come and go, change their type and their name; a table changes its name and is then another one
 alter table people.person_aliases add column spelled text; alter table people.person_aliases add column note2 int default 7;
 begin; insert into people.person_aliases (person_id, last_name, spelled) values ('40000000-0000-4000-8000-000000000001', 'Alias', 'A-l'); commit;
@@ -319,4 +329,4 @@ func rebuilt(t *testing.T, b *bed, seeded map[Key][]byte, txs []*capture.Tx) {
 	}
 }
 
-const numEdges = 32
+const numEdges = 34

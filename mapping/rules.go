@@ -22,7 +22,8 @@ type Rules struct {
 	shapes      *table
 	truncated   *table
 	authors     fileAuthors
-	text        string // of the file
+	types       map[string]string // of records, by the words of type columns
+	text        string            // of the file
 	users       *usersRule
 	context     []contextRule
 	definitions *definitionsRule

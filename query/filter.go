@@ -248,7 +248,7 @@ func (f Filter) ParsePage(p map[string]string) (Page, []ParameterError) {
 
 // kinds that a listing shows: changes, truncates and gaps. Transaction boundaries are in the chain for verifiers; the log
 // of accesses shows when a resource or an action is asked for.
-const listedKinds = "(1, 2, 10)"
+const listedKinds = "e.kind IN (1, 2, 10, 15) AND (e.kind <> 15 OR e.action = 'view')"
 
 // scope is what every statement of a request is bound to.
 type scope struct {
@@ -268,7 +268,7 @@ func (f Filter) statement(s scope, records, users []string, page Page) (string, 
 		common = append(common, "e.tenant_id = ANY("+b.arg(s.tenants)+")")
 	}
 	if f.Resource == "" && f.Action == "" {
-		common = append(common, "e.kind IN "+listedKinds)
+		common = append(common, listedKinds)
 	} else {
 		common = append(common, "e.kind NOT IN (3, 4, 12)") // shapes, ends of transactions, the directory: for verifiers
 	}

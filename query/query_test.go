@@ -378,6 +378,27 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// TestViews: reads that the application reports stand in the timeline, reads of the log do not.
+func TestViews(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.add(&ledger.Entry{}, &ledger.Entry{Kind: ledger.KindAccess, Action: ledger.ActionView, RecordID: "r1"}, &ledger.Entry{Kind: ledger.KindAccess, Action: "query"},
+		&ledger.Entry{Kind: ledger.KindDirectory, Action: "directory"}, &ledger.Entry{Kind: ledger.KindRelation, Action: "relation"})
+	if got, _ := b.list("all", values("order", "oldest")); !slices.Equal(got, []uint64{1, 2}) {
+		t.Errorf("the timeline is %v", got)
+	}
+	if got, _ := b.list("all", values("action", "view")); !slices.Equal(got, []uint64{2}) {
+		t.Errorf("the views are %v", got)
+	}
+	for _, action := range []string{"directory", "relation"} {
+		if status, _, _ := b.get("all", "/v1/entries?action="+action); status == 200 {
+			if got, _ := b.list("all", values("action", action)); len(got) > 0 {
+				t.Errorf("a listing shows what is for verifiers: %v", got)
+			}
+		}
+	}
+}
+
 // TestForms: how values read where their type does not say it, and hashes of what is withheld, stand with their columns.
 func TestForms(t *testing.T) {
 	t.Parallel()

@@ -272,6 +272,10 @@ func (c *checker) checkStamps(cat *sourceCatalog) {
 			"Every change of a published table fails now, for the roles that may not.",
 			"GRANT EXECUTE ON FUNCTION casebook_audit.unstamped() TO PUBLIC;", nil})
 	}
+	if viewed := cat.functions["viewed"]; plan.functionFault("viewed", source.Viewed) || !viewed.public {
+		c.add(finding{severityWarning, "source-viewed-function", "casebook_audit.viewed() is missing, altered, or not for every role",
+			"What the application shows cannot get into the log.", "casebook-audit setup source --apply", nil})
+	}
 	var public, mend []string
 	for _, m := range cat.messages {
 		if m.public {

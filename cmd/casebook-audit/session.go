@@ -62,7 +62,7 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 	pipe := &pipeline{writer: writer, access: d.access}
 	s := &session{
 		health: d.health, rules: d.rules.Load(), hashKey: d.hashKey, log: d.log, writer: writer, metrics: metrics,
-		source: capture.Config{DSN: d.cfg.Source.DSN, Slot: d.cfg.Source.Slot, Publication: d.cfg.Source.Publication},
+		source: capture.Config{DSN: d.cfg.Source.DSN, Slot: d.cfg.Source.Slot, Publication: d.cfg.Source.Publication, Messages: []string{mapping.ViewedPrefix}},
 	}
 	if err := s.prepare(ctx); err != nil {
 		return false, fmt.Errorf("source: %w", err)

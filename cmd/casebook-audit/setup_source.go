@@ -199,6 +199,9 @@ func (p *sourcePlan) planFunctions() {
 	if p.functionFault("unstamped", source.Unstamped) || !p.cat.functions["unstamped"].public {
 		p.add("What tells a stamp trigger that there is nothing new to say", source.Unstamped)
 	}
+	if p.functionFault("viewed", source.Viewed) || !p.cat.functions["viewed"].public {
+		p.add("What the application may call when it shows a record: reads are not in the write-ahead log", source.Viewed)
+	}
 	if p.functionFault("cover", source.Cover) {
 		p.add("What sets trigger and identity on one table", source.Cover)
 	}

@@ -99,7 +99,7 @@ func planRemoveNoted(ctx context.Context, conn *pgx.Conn, p *sqlPlan, cat *sourc
 		}
 	}
 	why := "The functions, the notes and their schema"
-	for _, signature := range []string{"stamp()", "unstamped()", "cover(regclass)", "cover_new()"} {
+	for _, signature := range []string{"stamp()", "unstamped()", "viewed(text, text, text)", "cover(regclass)", "cover_new()"} {
 		name, _, _ := strings.Cut(signature, "(")
 		if _, ok := cat.functions[name]; ok {
 			p.add(why, "DROP FUNCTION casebook_audit."+signature)

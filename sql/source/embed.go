@@ -33,6 +33,11 @@ var Stamp string
 //go:embed unstamped.sql
 var Unstamped string
 
+// Viewed creates or replaces casebook_audit.viewed(), which the application calls when it shows a record.
+//
+//go:embed viewed.sql
+var Viewed string
+
 // Cover creates or replaces casebook_audit.cover(regclass), which sets one table's identity and trigger.
 //
 //go:embed cover.sql
