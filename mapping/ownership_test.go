@@ -298,7 +298,7 @@ func TestOwnership(t *testing.T) {
 				if err != nil {
 					rt.Fatal(err)
 				}
-				if _, err := nested.Exec(ctx, sql, args...); err != nil {
+				if _, err = nested.Exec(ctx, sql, args...); err != nil {
 					err = nested.Rollback(ctx) // a key is taken or missing: it happens
 				} else {
 					err = nested.Commit(ctx)

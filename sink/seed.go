@@ -20,20 +20,15 @@ type Seed struct {
 // chain counts as not begun. Directory rows that are there stay: the snapshot overwrites those that it has, the others
 // are of rows that were deleted.
 func (w *Writer) BeginSeed(ctx context.Context, seed Seed, entries ...*ledger.Entry) error {
-	b, err := w.Begin(ctx)
+	err := w.inOne(ctx, func(b *Batch) error {
+		_, err := b.tx.Exec(ctx, `UPDATE audit.position SET slot = $2, consistent_point = $3::pg_lsn, system_id = $4, timeline = $5, seeded_at = NULL WHERE chain = $1`,
+			w.number, seed.Slot, seed.ConsistentPoint.String(), seed.SystemID, seed.Timeline)
+		if err != nil {
+			return explain(fmt.Errorf("note the slot: %w", err))
+		}
+		return b.Entries(ctx, entries)
+	})
 	if err != nil {
-		return err
-	}
-	defer b.Rollback()
-	_, err = b.tx.Exec(ctx, `UPDATE audit.position SET slot = $2, consistent_point = $3::pg_lsn, system_id = $4, timeline = $5, seeded_at = NULL WHERE chain = $1`,
-		w.number, seed.Slot, seed.ConsistentPoint.String(), seed.SystemID, seed.Timeline)
-	if err != nil {
-		return explain(fmt.Errorf("note the slot: %w", err))
-	}
-	if err := b.Entries(ctx, entries); err != nil {
-		return err
-	}
-	if err := b.Commit(ctx, Upto{}); err != nil {
 		return err
 	}
 	at := w.Position()
@@ -44,60 +39,55 @@ func (w *Writer) BeginSeed(ctx context.Context, seed Seed, entries ...*ledger.En
 
 // SeedRows stores a part of the snapshot, with the entries that tell of it.
 func (w *Writer) SeedRows(ctx context.Context, entries []*ledger.Entry, rows []mapping.StoredRow, records []mapping.RecordName, users []mapping.UserName) error {
-	b, err := w.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer b.Rollback()
-	if err := b.Entries(ctx, entries); err != nil {
-		return err
-	}
-	if err := b.Directory(ctx, rows); err != nil {
-		return err
-	}
-	if err := b.Names(ctx, records, users); err != nil {
-		return err
-	}
-	return b.Commit(ctx, Upto{})
+	return w.inOne(ctx, func(b *Batch) error {
+		if err := b.told(ctx, rows, entries); err != nil {
+			return err
+		}
+		return b.Names(ctx, records, users)
+	})
 }
 
 // Configure stores which rules count from here on: rows of the directory that name them, and the entry that tells.
 func (w *Writer) Configure(ctx context.Context, rows []mapping.StoredRow, entries ...*ledger.Entry) error {
-	b, err := w.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer b.Rollback()
-	if err := b.Entries(ctx, entries); err != nil {
-		return err
-	}
-	if err := b.Directory(ctx, rows); err != nil {
-		return err
-	}
-	return b.Commit(ctx, Upto{})
+	return w.inOne(ctx, func(b *Batch) error { return b.told(ctx, rows, entries) })
 }
 
-// MarkSeeded ends the filling: rows of the directory say which rules it was filled for, entries say what the stream begins with, and streaming starts at the slot's consistent
-// point.
+// MarkSeeded ends the filling: rows of the directory say which rules it was filled for, entries say what the stream begins
+// with, and streaming starts at the slot's consistent point.
 func (w *Writer) MarkSeeded(ctx context.Context, rows []mapping.StoredRow, entries ...*ledger.Entry) error {
+	return w.inOne(ctx, func(b *Batch) error {
+		if err := b.told(ctx, rows, entries); err != nil {
+			return err
+		}
+		at := w.Position()
+		_, err := b.tx.Exec(ctx, `UPDATE audit.position SET seeded_at = now(), end_lsn = greatest(end_lsn, $2::pg_lsn), acked_lsn = greatest(acked_lsn, $2::pg_lsn) WHERE chain = $1`,
+			w.number, at.ConsistentPoint.String())
+		if err != nil {
+			return explain(fmt.Errorf("note that the directory is filled: %w", err))
+		}
+		at.EndLSN, at.AckedLSN, at.Seeded = max(at.EndLSN, at.ConsistentPoint), max(at.AckedLSN, at.ConsistentPoint), true
+		w.setPosition(at)
+		return nil
+	})
+}
+
+// told stores entries, and the directory rows that they tell of.
+func (b *Batch) told(ctx context.Context, rows []mapping.StoredRow, entries []*ledger.Entry) error {
+	if err := b.Entries(ctx, entries); err != nil {
+		return err
+	}
+	return b.Directory(ctx, rows)
+}
+
+// inOne makes a batch of what fn stores.
+func (w *Writer) inOne(ctx context.Context, fn func(b *Batch) error) error {
 	b, err := w.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer b.Rollback()
-	if err := b.Entries(ctx, entries); err != nil {
+	if err := fn(b); err != nil {
 		return err
 	}
-	if err := b.Directory(ctx, rows); err != nil {
-		return err
-	}
-	at := w.Position()
-	_, err = b.tx.Exec(ctx, `UPDATE audit.position SET seeded_at = now(), end_lsn = greatest(end_lsn, $2::pg_lsn), acked_lsn = greatest(acked_lsn, $2::pg_lsn) WHERE chain = $1`,
-		w.number, at.ConsistentPoint.String())
-	if err != nil {
-		return explain(fmt.Errorf("note that the directory is filled: %w", err))
-	}
-	at.EndLSN, at.AckedLSN, at.Seeded = max(at.EndLSN, at.ConsistentPoint), max(at.AckedLSN, at.ConsistentPoint), true
-	w.setPosition(at)
 	return b.Commit(ctx, Upto{})
 }

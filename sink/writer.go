@@ -248,15 +248,7 @@ func (w *Writer) genesis(ctx context.Context) error {
 
 // AppendEvents appends entries that do not come from the stream: their place in it and their time are set here.
 func (w *Writer) AppendEvents(ctx context.Context, entries []*ledger.Entry) error {
-	b, err := w.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer b.Rollback()
-	if err := b.Entries(ctx, entries); err != nil {
-		return err
-	}
-	return b.Commit(ctx, Upto{})
+	return w.inOne(ctx, func(b *Batch) error { return b.Entries(ctx, entries) })
 }
 
 // Advance stores that the source holds nothing for us up to acked, as of completeAtUS of its clock (0: no news of the

@@ -543,7 +543,7 @@ func TestHostileContentInBrowser(t *testing.T) {
 		p.keep(fmt.Sprint("10-hostile-", width), false)
 		for i := range attacks {
 			eval[any](p, fmt.Sprintf(`document.querySelectorAll("button.toggle")[%d].click(), 0`, i))
-			p.until(fmt.Sprintf(`document.querySelectorAll("tr.detail").length === 1 && document.querySelector("tr.detail .foot")`))
+			p.until(`document.querySelectorAll("tr.detail").length === 1 && document.querySelector("tr.detail .foot")`)
 			if wide := eval[int](p, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); wide > 0 {
 				t.Errorf("attack %d makes the page %d pixels wider than %d", i, wide, width)
 			}
