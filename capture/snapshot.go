@@ -20,6 +20,19 @@ type TableColumns struct {
 
 func (t TableColumns) name() string { return identifier(t.Schema) + "." + identifier(t.Table) }
 
+// query reads the table; from is " FROM " or " FROM ONLY ".
+func (t TableColumns) query(from string) string {
+	columns := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		columns[i] = identifier(c)
+	}
+	query := "SELECT " + strings.Join(columns, ", ") + from + t.name()
+	if t.OrderBy != "" {
+		query += " ORDER BY " + identifier(t.OrderBy)
+	}
+	return query
+}
+
 // SnapshotReader is told what ReadSnapshot finds. Each call names a table by its index. Calls for one table come one after
 // another, those for different tables at the same time.
 type SnapshotReader struct {
@@ -73,6 +86,24 @@ func ReadSnapshot(ctx context.Context, cfg Config, snapshotName string, tables [
 	return group.Wait()
 }
 
+// ProbeTables says what would be in the way of reading tables: one that is missing, a column, a right. It reads no row.
+func ProbeTables(ctx context.Context, cfg Config, tables []TableColumns) error {
+	conn, err := dial(ctx, cfg.DSN, false)
+	if err != nil {
+		return err
+	}
+	defer hangUp(conn)
+	for _, t := range tables {
+		if _, err := tableRow(ctx, conn, t, "c.relkind"); err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, t.query(" FROM ")+" LIMIT 0").ReadAll(); err != nil {
+			return fmt.Errorf("table %s.%s: %w", t.Schema, t.Table, err)
+		}
+	}
+	return nil
+}
+
 func dialSnapshot(ctx context.Context, cfg Config, snapshotName string) (*pgconn.PgConn, error) {
 	conn, err := dial(ctx, cfg.DSN, false)
 	if err != nil {
@@ -87,22 +118,14 @@ func dialSnapshot(ctx context.Context, cfg Config, snapshotName string) (*pgconn
 }
 
 func readTable(ctx context.Context, conn *pgconn.PgConn, t TableColumns, kind string, index int, r SnapshotReader) error {
-	columns := make([]string, len(t.Columns))
-	for i, c := range t.Columns {
-		columns[i] = identifier(c)
-	}
 	from := " FROM ONLY "
 	if kind == "p" {
 		from = " FROM "
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // when fn fails: don't read the rest
-	query := "SELECT " + strings.Join(columns, ", ") + from + t.name()
-	if t.OrderBy != "" {
-		query += " ORDER BY " + identifier(t.OrderBy)
-	}
-	results := conn.Exec(ctx, query)
-	values := make([]Value, len(columns))
+	results := conn.Exec(ctx, t.query(from))
+	values := make([]Value, len(t.Columns))
 	var rows int64
 	for results.NextResult() {
 		reader := results.ResultReader()

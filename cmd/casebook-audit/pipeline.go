@@ -280,6 +280,7 @@ func (p *pipeline) propose(ctx context.Context) {
 func (p *pipeline) answered(ctx context.Context, c proposal) error {
 	p.proposed = nil
 	if c.err != nil {
+		p.session.reloadFailed.Set(1)
 		p.session.log.Error("the changed mapping cannot follow yet, the one before still counts; SIGHUP tries again", zap.Error(c.err))
 		return nil
 	}

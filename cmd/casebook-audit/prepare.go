@@ -171,8 +171,8 @@ type seeder struct {
 
 func (s *session) newSeeder(ctx context.Context, rules *mapping.Rules, tables []mapping.SeedTable, at ledger.LSN) (*seeder, error) {
 	sd := &seeder{session: s, ctx: ctx, rules: rules, told: time.Now()}
+	sd.tables = snapshotTables(tables)
 	for _, t := range tables {
-		sd.tables = append(sd.tables, capture.TableColumns{Schema: t.Schema, Table: t.Name, Columns: t.Columns, OrderBy: t.OrderBy})
 		sd.seedings = append(sd.seedings, rules.Seeding(t, at))
 	}
 	estimates, err := capture.EstimateRows(ctx, s.source, sd.tables)
@@ -183,6 +183,14 @@ func (s *session) newSeeder(ctx context.Context, rules *mapping.Rules, tables []
 		sd.about += n
 	}
 	return sd, nil
+}
+
+func snapshotTables(tables []mapping.SeedTable) []capture.TableColumns {
+	list := make([]capture.TableColumns, len(tables))
+	for i, t := range tables {
+		list[i] = capture.TableColumns{Schema: t.Schema, Table: t.Name, Columns: t.Columns, OrderBy: t.OrderBy}
+	}
+	return list
 }
 
 func (s *seeder) row(table int, values []capture.Value) error {

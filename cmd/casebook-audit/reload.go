@@ -20,11 +20,15 @@ import (
 // snapshotWait bounds the making of a temporary slot: the server waits for transactions that are writing.
 const snapshotWait = 10 * time.Minute
 
-// watchReload reads the mapping file again at each SIGHUP, until ctx is done. A file that is not right changes nothing.
-func (d *daemon) watchReload(ctx context.Context, reg prometheus.Registerer) {
-	failed := promauto.With(reg).NewGauge(prometheus.GaugeOpts{
-		Name: "mapping_reload_failed", Help: "1 when the mapping file was not right at the last SIGHUP: the one before still counts.",
+// newReloadFailed makes the gauge that says that the mapping file does not count.
+func newReloadFailed(reg prometheus.Registerer) prometheus.Gauge {
+	return promauto.With(reg).NewGauge(prometheus.GaugeOpts{
+		Name: "mapping_reload_failed", Help: "1 while the mapping file is not right, or not for this source: the one before still counts.",
 	})
+}
+
+// watchReload reads the mapping file again at each SIGHUP, until ctx is done. A file that is not right changes nothing.
+func (d *daemon) watchReload(ctx context.Context) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -36,11 +40,11 @@ func (d *daemon) watchReload(ctx context.Context, reg prometheus.Registerer) {
 		}
 		rules, err := loadRules(d.cfg)
 		if err != nil {
-			failed.Set(1)
+			d.reloadFailed.Set(1)
 			d.log.Error("the mapping file is not right, the one before still counts", zap.Error(err))
 			continue
 		}
-		failed.Set(0)
+		d.reloadFailed.Set(0)
 		d.rules.Store(rules)
 		select {
 		case d.reload <- struct{}{}:
@@ -61,11 +65,15 @@ type proposal struct {
 // consistent point of a new snapshot.
 func (s *session) propose(ctx context.Context, rules *mapping.Rules) proposal {
 	c := proposal{rules: rules}
-	if len(rules.SeedsSince(s.rules)) == 0 {
+	tables := rules.SeedsSince(s.rules)
+	if len(tables) == 0 {
 		return c
 	}
 	ctx, cancel := context.WithTimeout(ctx, snapshotWait)
 	defer cancel()
+	if c.err = capture.ProbeTables(ctx, s.source, snapshotTables(tables)); c.err != nil {
+		return c
+	}
 	if c.slot, c.err = capture.CreateTemporarySlot(ctx, s.source); c.err == nil {
 		c.from = c.slot.ConsistentPoint
 	}

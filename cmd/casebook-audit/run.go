@@ -88,6 +88,8 @@ type daemon struct {
 	hashKey []byte
 	log     *zap.Logger
 
+	reloadFailed prometheus.Gauge
+
 	// listening is called once with the addresses that the servers got; nil: not of interest.
 	listening func(query, metrics string)
 
@@ -119,6 +121,7 @@ func (d *daemon) run(ctx context.Context) error {
 	base := prometheus.NewRegistry()
 	base.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.health = newHealth(prefixed(base))
+	d.reloadFailed = newReloadFailed(prefixed(base))
 	d.access = make(chan *ledger.Entry, 1024)
 
 	notary, err := openNotary(&d.cfg.Ledger)
@@ -142,7 +145,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if d.listening != nil {
 		d.listening(servers.queryAddr, servers.metricsAddr)
 	}
-	group.Go(func() error { d.watchReload(ctx, prefixed(base)); return nil })
+	group.Go(func() error { d.watchReload(ctx); return nil })
 	group.Go(func() error { return d.capture(ctx) })
 	err = group.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {

@@ -33,8 +33,10 @@ type session struct {
 	hashKey []byte
 	log     *zap.Logger
 	metrics prometheus.Registerer
-	source  capture.Config
-	writer  *sink.Writer
+
+	reloadFailed prometheus.Gauge
+	source       capture.Config
+	writer       *sink.Writer
 }
 
 // runSession captures until something fails or ctx is done, and closes everything. began is called when the stream runs.
@@ -61,7 +63,7 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 
 	pipe := &pipeline{writer: writer, access: d.access}
 	s := &session{
-		health: d.health, rules: d.rules.Load(), hashKey: d.hashKey, log: d.log, writer: writer, metrics: metrics,
+		health: d.health, rules: d.rules.Load(), hashKey: d.hashKey, log: d.log, writer: writer, metrics: metrics, reloadFailed: d.reloadFailed,
 		source: capture.Config{DSN: d.cfg.Source.DSN, Slot: d.cfg.Source.Slot, Publication: d.cfg.Source.Publication, Messages: []string{mapping.ViewedPrefix}},
 	}
 	if err := s.prepare(ctx); err != nil {

@@ -42,6 +42,7 @@ func TestReload(t *testing.T) {
 			return w.auditValue(t, `select count(*) from audit.entry where kind = 14 and action = 'mapping'`) == strconv.Itoa(n)
 		})
 	}
+	w.sourceExec(t, "create table public.not_ours (id int primary key, label text)")
 	goal("one")
 	if said := summary("one"); !strings.HasSuffix(said, ": Goal added") {
 		t.Errorf("the first goal: %s", said)
@@ -77,6 +78,26 @@ func TestReload(t *testing.T) {
 		n, _ := w.metric("mapping_reload_failed")
 		return n == 1
 	})
+	// A file that does not fit the source: it names a column that is not there, and a table that the role may not read.
+	for i, wrong := range []string{
+		strings.Replace(named, "Case of {opened_on}", "Case of {never_there}", 1),
+		strings.Replace(named, `name: "{name} Case of {opened_on}"`, `name: "{name} Case of {opened_on}"`+"\n    also: []", 1) + "\n  public.not_ours:\n    fate: labels\n    reason: x\n    name: \"{label}\"\n  public.uses_it:\n    fate: log\n    resource: X\n    references: {x_id: {table: public.not_ours}}\n",
+	} {
+		hangUp(named) // right again
+		eventually(t, 10*time.Second, "the metric says that all is well", func() bool {
+			n, ok := w.metric("mapping_reload_failed")
+			return ok && n == 0
+		})
+		hangUp(wrong)
+		eventually(t, 30*time.Second, "the metric says that mapping "+strconv.Itoa(i)+" cannot follow", func() bool {
+			n, _ := w.metric("mapping_reload_failed")
+			return n == 1
+		})
+		if !daemon.running() {
+			t.Fatal("the daemon ended")
+		}
+	}
+	hangUp(named + "\nnonsense: 1\n")
 	goal("four")
 	if said := summary("four"); !strings.Contains(said, " Case of 2026-01-05: Goal set") {
 		t.Errorf("after a file that is not right: %s", said)
