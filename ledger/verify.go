@@ -27,6 +27,7 @@ const (
 	DetectDerived    = "derived"    // a derived row says something else than the entry
 	DetectTree       = "tree"       // a stored tile is not that of the entries
 	DetectCheckpoint = "checkpoint" // a signed checkpoint says something else than the entries
+	DetectCopy       = "copy"       // a copy that was kept outside says something else than the entries
 )
 
 // Row is an entry as it is stored, with what its leaf says.
@@ -69,6 +70,13 @@ func NewVerifierAt(id [16]byte, seq uint64) *Verifier {
 	return &Verifier{id: id, next: seq, hasher: NewHasher(), ordinal: -1}
 }
 
+// NewVerifierAfter starts behind a trusted leaf hash, that of entry seq-1.
+func NewVerifierAfter(id [16]byte, seq uint64, head Hash) *Verifier {
+	v := NewVerifierAt(id, seq)
+	v.head, v.linked = head, true
+	return v
+}
+
 // Size is the number of the next entry.
 func (v *Verifier) Size() uint64 { return v.next }
 
@@ -77,30 +85,67 @@ func (v *Verifier) Head() Hash { return v.head }
 
 // Check takes the next row. Its error is a *BrokenError; the verifier can't be used after it.
 func (v *Verifier) Check(r *Row) error {
+	return v.CheckWith(r, v.hasher.Commitment(&r.Entry, &r.Salt))
+}
+
+// CheckWith is Check for a row whose commitment, as its content gives it, was computed elsewhere.
+func (v *Verifier) CheckWith(r *Row, content Hash) error {
 	broken := func(detector, format string, args ...any) error {
 		return &BrokenError{r.Seq, detector, fmt.Sprintf(format, args...)}
 	}
-	if r.Seq != v.next {
-		return &BrokenError{v.next, DetectDensity, fmt.Sprintf("entry %d stands where %d must be", r.Seq, v.next)}
+	leaf := Leaf{Kind: r.Entry.Kind, Seq: r.Seq, Prev: r.Prev, RecordedUS: r.RecordedUS, Commitment: r.Commitment}
+	if err := v.checkLeaf(&leaf, r.LeafHash); err != nil {
+		return err
 	}
-	if v.linked && r.Prev != v.head {
-		return broken(DetectChain, "prev is not the leaf hash of the entry before")
-	}
-	leaf := Leaf{Kind: r.Entry.Kind, ChainID: v.id, Seq: r.Seq, Prev: r.Prev, RecordedUS: r.RecordedUS, Commitment: r.Commitment}
-	if leaf.Hash() != r.LeafHash {
-		return broken(DetectLeaf, "the leaf hash is not that of the leaf")
-	}
-	if v.hasher.Commitment(&r.Entry, &r.Salt) != r.Commitment {
+	if content != r.Commitment {
 		return broken(DetectCommitment, "the content is not what the commitment says")
 	}
-	if r.RecordedUS < v.recordedUS {
-		return broken(DetectTime, "the time of recording goes back")
+	if err := v.checkTime(&leaf); err != nil {
+		return err
 	}
 	if err := v.stream(r, broken); err != nil {
 		return err
 	}
-	v.next, v.head, v.linked, v.recordedUS = r.Seq+1, r.LeafHash, true, r.RecordedUS
+	v.advance(&leaf, r.LeafHash)
 	return nil
+}
+
+// CheckLeaf takes the next leaf with its stored hash, where only the chain is of interest: nothing is said of what the entries
+// hold. Its error is a *BrokenError; the verifier can't be used after it, and only for leaves after one.
+func (v *Verifier) CheckLeaf(leaf *Leaf, hash Hash) error {
+	if err := v.checkLeaf(leaf, hash); err != nil {
+		return err
+	}
+	if err := v.checkTime(leaf); err != nil {
+		return err
+	}
+	v.advance(leaf, hash)
+	return nil
+}
+
+func (v *Verifier) checkLeaf(leaf *Leaf, hash Hash) error {
+	if leaf.Seq != v.next {
+		return &BrokenError{v.next, DetectDensity, fmt.Sprintf("entry %d stands where %d must be", leaf.Seq, v.next)}
+	}
+	if v.linked && leaf.Prev != v.head {
+		return &BrokenError{leaf.Seq, DetectChain, "prev is not the leaf hash of the entry before"}
+	}
+	leaf.ChainID = v.id
+	if leaf.Hash() != hash {
+		return &BrokenError{leaf.Seq, DetectLeaf, "the leaf hash is not that of the leaf"}
+	}
+	return nil
+}
+
+func (v *Verifier) checkTime(leaf *Leaf) error {
+	if leaf.RecordedUS < v.recordedUS {
+		return &BrokenError{leaf.Seq, DetectTime, "the time of recording goes back"}
+	}
+	return nil
+}
+
+func (v *Verifier) advance(leaf *Leaf, hash Hash) {
+	v.next, v.head, v.linked, v.recordedUS = leaf.Seq+1, hash, true, leaf.RecordedUS
 }
 
 // stream checks the place of a row in the source's stream.

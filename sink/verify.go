@@ -10,13 +10,22 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"casebook.example/audit/ledger"
-	"casebook.example/audit/stored"
 )
 
 // Scope says what Verify looks at, and what it may trust.
 type Scope struct {
 	From uint64
 	To   int64 // last entry; negative: the end
+
+	// Since is a checkpoint that is trusted: its entries are not looked at again, and what follows must continue its tree. From
+	// is left out then.
+	Since *ledger.Checkpoint
+	// Leaves wants chain, tree and checkpoints alone: what the entries hold, and what is derived from them, is not looked at.
+	Leaves bool
+	// Copy, when there is one, gives the leaf hashes of entries from from to to-1 as they were kept elsewhere. It is asked
+	// for entries below CopySize alone, in their order.
+	Copy     func(ctx context.Context, from, to uint64) ([]ledger.Hash, error)
+	CopySize uint64
 
 	// Policy, when there is one, must have signed every stored checkpoint.
 	Policy *ledger.Policy
@@ -37,6 +46,8 @@ type Verification struct {
 	Checkpoints int    `json:"checkpoints"`
 	Outside     int    `json:"outside_checkpoints"`
 	SignedSize  uint64 `json:"signed_size"` // of the last checkpoint that holds
+
+	Tree ledger.Checkpoint `json:"-"` // what was proven, where Root is: a Since of the next run
 }
 
 // Verify recomputes a chain from what is stored: entries, tiles, checkpoints and derived rows. A chain that does not hold
@@ -45,6 +56,9 @@ type Verification struct {
 func Verify(ctx context.Context, conn *pgx.Conn, chain string, scope Scope, progress func(done, all uint64)) (*Verification, error) {
 	if len(scope.Outside) > 0 && !scope.whole() {
 		return nil, errors.New("a checkpoint from outside is compared with the whole chain: leave out the range")
+	}
+	if scope.Since != nil && scope.From != 0 {
+		return nil, errors.New("behind a trusted checkpoint nothing is to be left out")
 	}
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
@@ -70,7 +84,17 @@ func Verify(ctx context.Context, conn *pgx.Conn, chain string, scope Scope, prog
 	if scope.From > 0 {
 		v.chain = ledger.NewVerifierAt(id.Bytes, scope.From)
 	}
-	v.tiles.base = (scope.From + ledger.TileWidth - 1) / ledger.TileWidth * ledger.TileWidth
+	if scope.Since != nil {
+		if err := v.resume(ctx, *scope.Since, id.Bytes, uint64(max(size, 0))); err != nil {
+			return nil, err
+		}
+		scope = v.scope
+	} else {
+		v.rooted = scope.From == 0
+	}
+	if !v.rooted {
+		v.tiles.base = (scope.From + ledger.TileWidth - 1) / ledger.TileWidth * ledger.TileWidth
+	}
 	if err := v.rows(ctx, uint64(max(size, 0))); err != nil {
 		return nil, err
 	}
@@ -83,7 +107,7 @@ func Verify(ctx context.Context, conn *pgx.Conn, chain string, scope Scope, prog
 			return nil, &ledger.BrokenError{Seq: v.chain.Size() - 1, Detector: ledger.DetectPosition, Reason: "the last leaf hash is not the one of the position"}
 		}
 	}
-	if scope.whole() {
+	if v.rooted && scope.To < 0 {
 		if err := v.signed.beyond(ctx, tx, v.number, v.chain.Size()); err != nil {
 			return nil, err
 		}
@@ -91,16 +115,18 @@ func Verify(ctx context.Context, conn *pgx.Conn, chain string, scope Scope, prog
 			return nil, err
 		}
 	}
-	if err := v.further.check(ctx, tx, v.number, scope.From, scope.To); err != nil {
-		return nil, err
+	if !scope.Leaves {
+		if err := v.further.check(ctx, tx, v.number, scope.From, scope.To); err != nil {
+			return nil, err
+		}
 	}
 	result := &Verification{Chain: chain, From: scope.From, Entries: v.chain.Size() - scope.From, Checkpoints: v.signed.seen, Outside: v.signed.met, SignedSize: v.signed.last}
 	if result.Entries > 0 {
 		result.Head = fmt.Sprintf("%x", last[:])
 	}
-	if scope.From == 0 {
-		root := v.tiles.tree.Root()
-		result.Root = fmt.Sprintf("%x", root[:])
+	if v.rooted {
+		result.Tree = ledger.Checkpoint{Origin: v.signed.origin, Size: v.tiles.tree.Size(), Root: v.tiles.tree.Root()}
+		result.Root = fmt.Sprintf("%x", result.Tree.Root[:])
 	}
 	return result, nil
 }
@@ -115,6 +141,9 @@ type verification struct {
 	signed   checkpoints
 	further  alsoChecker
 	progress func(done, all uint64)
+	rooted   bool          // the tree is that of the first entry on
+	copied   []ledger.Hash // of the stretch
+	events   []*ledger.Row // key events of the stretch, where only leaves are read
 }
 
 // rows goes over the entries in stretches, each with the tiles that it completes and the checkpoints over it, in constant
@@ -143,42 +172,78 @@ func (v *verification) rows(ctx context.Context, size uint64) error {
 }
 
 func (v *verification) stretch(ctx context.Context, from uint64, bound int64, end uint64) error {
-	if v.scope.From == 0 {
+	if v.rooted {
 		if err := v.signed.load(ctx, v.tx, v.number, from, bound); err != nil {
 			return err
 		}
 	}
-	rows, err := v.tx.Query(ctx, "SELECT "+stored.RowColumns+" FROM audit.entry WHERE chain = $1 AND seq >= $2 AND ($3 < 0 OR seq < $3) ORDER BY seq", v.number, int64(from), bound)
-	if err != nil {
-		return explain(err)
+	if v.scope.Copy != nil && from < v.scope.CopySize {
+		to := v.scope.CopySize
+		if bound >= 0 {
+			to = min(to, uint64(bound))
+		}
+		var err error
+		if v.copied, err = v.scope.Copy(ctx, from, to); err != nil {
+			return err
+		}
 	}
-	defer rows.Close()
-	for rows.Next() {
-		row, err := stored.ScanRow(rows)
-		if err != nil {
-			return err
-		}
-		if err := v.chain.Check(row); err != nil {
-			return err
-		}
-		if err := v.further.add(row); err != nil {
-			return err
-		}
-		v.tiles.add(row)
-		if v.scope.From == 0 {
-			v.signed.take(row)
-			if err := v.signed.compare(&v.tiles.tree); err != nil {
+	var err error
+	if v.scope.Leaves {
+		if v.rooted {
+			// Keys come out of what the entries hold.
+			if err := v.keyEvents(ctx, from, bound); err != nil {
 				return err
 			}
 		}
-		if done := v.chain.Size() - v.scope.From; done%4096 == 0 && v.progress != nil {
-			v.progress(done, end-min(v.scope.From, end))
-		}
+		err = leaves(ctx, v.tx, v.number, from, bound, func(leaf *ledger.Leaf, hash ledger.Hash) error {
+			if err := v.chain.CheckLeaf(leaf, hash); err != nil {
+				return err
+			}
+			if leaf.Kind == ledger.KindKey && v.rooted {
+				if len(v.events) == 0 || v.events[0].Seq != leaf.Seq || v.events[0].LeafHash != hash {
+					return &ledger.BrokenError{Seq: leaf.Seq, Detector: ledger.DetectLeaf, Reason: "this key event has no content"}
+				}
+				v.signed.take(v.events[0])
+				v.events = v.events[1:]
+			}
+			return v.took(leaf.Seq, hash, from, end)
+		})
+	} else {
+		err = entries(ctx, v.tx, v.number, from, bound, func(r *checkedRow) error {
+			if err := v.chain.CheckWith(r.row, r.content); err != nil {
+				return err
+			}
+			if r.wrong != nil {
+				return r.wrong
+			}
+			v.further.add(r.further)
+			if v.rooted {
+				v.signed.take(r.row)
+			}
+			return v.took(r.row.Seq, r.row.LeafHash, from, end)
+		})
 	}
-	if err := rows.Err(); err != nil {
-		return explain(err)
+	if err != nil {
+		return err
 	}
 	return v.tiles.check(ctx, v.tx, v.number)
+}
+
+// took goes on with an entry that holds by itself: the tree, what was signed over it, and the copy.
+func (v *verification) took(seq uint64, hash ledger.Hash, from, end uint64) error {
+	v.tiles.add(seq, hash)
+	if v.rooted {
+		if err := v.signed.compare(&v.tiles.tree); err != nil {
+			return err
+		}
+	}
+	if i := seq - from; i < uint64(len(v.copied)) && v.copied[i] != hash {
+		return &ledger.BrokenError{Seq: seq, Detector: ledger.DetectCopy, Reason: "the entry is not the one of the copy that was kept outside"}
+	}
+	if done := v.chain.Size() - v.scope.From; done%4096 == 0 && v.progress != nil {
+		v.progress(done, end-min(v.scope.From, end))
+	}
+	return nil
 }
 
 // tileChecker recomputes tiles. Where the first entry is not looked at, those of level 0 alone.
@@ -188,9 +253,9 @@ type tileChecker struct {
 	full []ledger.Tile
 }
 
-func (c *tileChecker) add(r *ledger.Row) {
-	if r.Seq >= c.base {
-		c.full = c.tree.Append(r.LeafHash, c.full)
+func (c *tileChecker) add(seq uint64, hash ledger.Hash) {
+	if seq >= c.base {
+		c.full = c.tree.Append(hash, c.full)
 	}
 }
 

@@ -1,7 +1,20 @@
-// Package sql holds the migrations of the audit database.
+// Package sql holds the migrations of the audit database, and the SQL that verifies a log without us.
 package sql
 
-import "embed"
+import (
+	"embed"
+	"strings"
+)
+
+//go:embed verify.sql
+var verify string
+
+// Verify is a script for psql that verifies a chain in plain SQL.
+func Verify(chain string) string {
+	// The quoting of psql's meta-commands: https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-META-COMMANDS.
+	quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\n", `\n`, "\r", `\r`).Replace(chain)
+	return "\\set chain '" + quoted + "'\n" + verify
+}
 
 // Audit are the numbered migrations, forward only, below the folder "audit".
 //
