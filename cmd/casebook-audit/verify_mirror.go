@@ -36,7 +36,9 @@ func openMirror(ctx context.Context, from string, policy *ledger.Policy) (*treeM
 		}
 		client := &http.Client{Timeout: mirrorTimeout}
 		m.close = client.CloseIdleConnections
-		m.read = func(ctx context.Context, path string) ([]byte, error) { return fetch(ctx, client, base.JoinPath(path).String()) }
+		m.read = func(ctx context.Context, path string) ([]byte, error) {
+			return fetch(ctx, client, base.JoinPath(path).String())
+		}
 	} else {
 		root, err := os.OpenRoot(from)
 		if err != nil {
