@@ -15,7 +15,8 @@ import (
 type TableColumns struct {
 	Schema, Table string
 	Columns       []string
-	OrderBy       string // a column whose equal values come together; "": in any order
+	OrderBy       string   // a column whose equal values come together; "": in any order
+	OrderByKey    []string // key columns: rows come in the order of their mapping.RowKey, byte by byte
 }
 
 func (t TableColumns) name() string { return identifier(t.Schema) + "." + identifier(t.Table) }
@@ -29,6 +30,16 @@ func (t TableColumns) query(from string) string {
 	query := "SELECT " + strings.Join(columns, ", ") + from + t.name()
 	if t.OrderBy != "" {
 		query += " ORDER BY " + identifier(t.OrderBy)
+	}
+	switch n := len(t.OrderByKey); {
+	case n == 1:
+		query += " ORDER BY " + identifier(t.OrderByKey[0]) + `::text COLLATE "C"`
+	case n > 1:
+		parts := make([]string, n)
+		for i, c := range t.OrderByKey {
+			parts[i] = `replace(replace(` + identifier(c) + `::text, E'\\', E'\\\\'), ',', E'\\,')`
+		}
+		query += " ORDER BY (" + strings.Join(parts, " || ',' || ") + `) COLLATE "C"`
 	}
 	return query
 }

@@ -15,6 +15,9 @@ func RowKey(values ...string) string {
 	return string(appendKey(nil, values))
 }
 
+// SplitRowKey undoes RowKey of several values.
+func SplitRowKey(key string) []string { return splitKeys(key) }
+
 func appendKey(b []byte, values []string) []byte {
 	for i, v := range values {
 		if i > 0 {

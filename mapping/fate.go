@@ -56,3 +56,27 @@ func (r *Rules) ColumnFate(tableName, column string) string {
 	add(t.money[column], "as money")
 	return strings.Join(words, ", ")
 }
+
+// Told says what the entries of a table tell of its rows.
+type Told struct {
+	Key     []string
+	Columns []string // whose values they hold
+	Custom  string   // the one that holds custom fields; "" for none
+}
+
+// Told picks from a table's columns those whose values are in entries whenever they change.
+func (r *Rules) Told(tableName string, columns []string) Told {
+	t := r.tables[tableName]
+	told := Told{Key: slices.Clone(t.key)}
+	for _, column := range columns {
+		mark := slices.ContainsFunc(t.soft, func(s fileSoft) bool { return s.By == column || s.Column == column && s.Value == "" })
+		if slices.Contains(t.key, column) || mark || t.noise[column] || t.class[column] >= classMasked || column == t.tenant && t.tenantOf == "" {
+			continue
+		}
+		told.Columns = append(told.Columns, column)
+		if t.custom != nil && t.custom.Column == column {
+			told.Custom = column
+		}
+	}
+	return told
+}

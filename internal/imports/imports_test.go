@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"capture":            {},
 	"mapping":            {"capture", "ledger"},
 	"mapping/draft":      {},
+	"reconcile":          {"capture", "mapping", "ledger"},
 	"sql":                {},
 	"sql/source":         {},
 	"stored":             {"ledger"},
@@ -36,7 +37,7 @@ var allowed = map[string][]string{
 	"internal/e2e":       {},
 	"internal/imports":   {},
 	"internal/bench":     {"*"},
-	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "ledger", "sink", "signer", "stored", "bundle", "mirror", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
+	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "reconcile", "ledger", "sink", "signer", "stored", "bundle", "mirror", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
 }
 
 // testOnly may be imported by tests alone.

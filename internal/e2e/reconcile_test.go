@@ -1,0 +1,73 @@
+package e2e
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"casebook.example/audit/deploy/reference"
+	"casebook.example/audit/internal/cluster"
+)
+
+// After a working day the source is what the log says. A change that bypasses the log, and an entry that somebody took
+// out of it, are named, without a value.
+func TestReconcile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	w.start(t)
+	w.streaming(t)
+	for _, s := range cluster.ParseSections(reference.Scenarios) {
+		user := appRole
+		if strings.HasPrefix(s.ID, "E") && s.ID != "E1" {
+			user = cluster.Superuser
+		}
+		if err := cluster.RunSQL(t.Context(), w.source.DSN(sourceDB, user), s.SQL); err != nil {
+			t.Fatalf("%s: %v", s.ID, err)
+		}
+	}
+	w.caughtUp(t, time.Minute)
+	resume := filepath.Join(w.dir, "done.json")
+	intact := w.run(t, nil, "reconcile", "--resume", resume)
+	if intact.code != exitDone || !strings.Contains(intact.stdout, ": 0 differences.") {
+		t.Fatalf("after an intact day: %s", intact)
+	}
+	if again := w.run(t, nil, "reconcile", "--resume", resume); again.code != exitDone || !strings.Contains(again.stdout, "0 tables with 0 rows") {
+		t.Errorf("with all tables done: %s", again)
+	}
+
+	// Behind the log's back: out of the publication while it changes.
+	w.sourceExec(t, `alter publication casebook_audit drop table people.relationships, services.service_enrollments, cases.case_goals;
+		update services.service_enrollments set units = 99 where id = '71000000-0000-4000-8000-000000000011';
+		delete from people.relationships where id = (select id from people.relationships order by started_on desc nulls last limit 1);
+		alter publication casebook_audit add table people.relationships, services.service_enrollments, cases.case_goals`)
+	// And an entry less: the row that it made is one that the log does not know; its update says too little.
+	w.auditExec(t, `alter table audit.entry disable trigger all; delete from audit.entry where kind = 1 and table_name = 'content.events' and action = 'delete'`)
+	w.caughtUp(t, time.Minute)
+	r := w.run(t, nil, "reconcile", "--json")
+	var report struct {
+		Differences []struct{ Table, Row, Column, What string }
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || r.code != exitFinding {
+		t.Fatalf("%v: %s", err, r)
+	}
+	found := map[string]bool{}
+	for _, d := range report.Differences {
+		found[d.Table+" "+d.Column] = true
+		if strings.Contains(d.What, "99") {
+			t.Errorf("a difference holds a value: %+v", d)
+		}
+	}
+	if !found["services.service_enrollments units"] {
+		t.Errorf("the enrollment's units are not named: %+v", report.Differences)
+	}
+	if len(report.Differences) > 10 {
+		t.Errorf("%d differences: %+v", len(report.Differences), report.Differences)
+	}
+	t.Logf("%+v", report.Differences)
+
+	if r := w.run(t, nil, "reconcile", "--table", "public.nix"); r.code != exitUsage || !strings.Contains(r.stderr, "public.nix") {
+		t.Errorf("a table that is not there: %s", r)
+	}
+}
