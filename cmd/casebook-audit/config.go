@@ -72,6 +72,10 @@ type LedgerConfig struct {
 
 	CheckpointInterval string `yaml:"checkpoint_interval"` // default 1s: entries are signed at most that long after they are durable
 	HeartbeatInterval  string `yaml:"heartbeat_interval"`  // default 5m: an idle log gets an entry and a checkpoint that often
+
+	ScrubEdgeInterval string `yaml:"scrub_edge_interval"` // default 1m: the daemon verifies what is new that often
+	ScrubInterval     string `yaml:"scrub_interval"`      // default 24h: it verifies everything that often; "off": never
+	ScrubRate         string `yaml:"scrub_rate"`          // default 10000: entries a second of that
 }
 
 // signed says whether checkpoints are to be signed.
@@ -113,6 +117,9 @@ func (c *LedgerConfig) validate() error {
 		return errors.New("ledger.second_key_file is for a key beside signing_key_file")
 	case c.SigningAgent != "" && (c.VerifierKey == "" || c.SigningStateFile == ""):
 		return errors.New("ledger.signing_agent needs verifier_key and signing_state_file: `casebook-audit keygen --agent` gives both")
+	}
+	if _, _, _, err := c.scrub(); err != nil {
+		return err
 	}
 	_, _, err := c.intervals()
 	return err
@@ -198,6 +205,9 @@ func (c *Config) setDefaults(dir string) {
 	set(&c.Ledger.Origin, "audit.invalid/"+c.Audit.Chain)
 	set(&c.Ledger.CheckpointInterval, "1s")
 	set(&c.Ledger.HeartbeatInterval, "5m")
+	set(&c.Ledger.ScrubEdgeInterval, "1m")
+	set(&c.Ledger.ScrubInterval, "24h")
+	set(&c.Ledger.ScrubRate, "10000")
 	if c.Ledger.SigningKeyFile != "" {
 		set(&c.Ledger.SigningStateFile, c.Ledger.SigningKeyFile+".state")
 	}

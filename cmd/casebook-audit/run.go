@@ -97,6 +97,7 @@ type daemon struct {
 	metrics atomic.Pointer[prometheus.Registry] // of the session that runs, or of the last one
 	access  chan *ledger.Entry
 	notary  notary // nil: checkpoints are not signed
+	scrub   *scrubber
 }
 
 // newDaemon reads what else the configuration names.
@@ -124,6 +125,10 @@ func (d *daemon) run(ctx context.Context) error {
 	d.reloadFailed = newReloadFailed(prefixed(base))
 	d.access = make(chan *ledger.Entry, 1024)
 
+	var err error
+	if d.scrub, err = newScrubber(d.cfg, d.access, prefixed(base), d.log.Named("scrub")); err != nil {
+		return &exitError{exitUsage, err}
+	}
 	notary, err := openNotary(&d.cfg.Ledger)
 	if err != nil {
 		return &exitError{exitUsage, fmt.Errorf("signing key: %w", err)}

@@ -98,6 +98,7 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 		w.run(groupCtx, coverageInterval, metrics)
 		return nil
 	})
+	group.Go(func() error { d.scrub.run(groupCtx); return nil })
 	if checkpoints != nil {
 		group.Go(func() error { return checkpoints.run(groupCtx) })
 	}
