@@ -29,7 +29,7 @@ test: ## the whole suite, on real Postgres 14 to 18
 	@internal/cluster/install.sh || echo "the tests that need what is missing will say so" >&2
 	@$(MAKE) --no-print-directory format vet
 	@go test ./internal/imports
-	@go test ./...
+	@go test -timeout 30m ./...
 	@$(MAKE) --no-print-directory race
 
 short: ## what needs no server, in a few seconds

@@ -27,6 +27,19 @@ func TestReconcile(t *testing.T) {
 			t.Fatalf("%s: %v", s.ID, err)
 		}
 	}
+	// Keys that change and come back, columns that come with a value for old rows, an emptied table that fills again.
+	w.sourceExec(t, `begin; set local audit.user_id = '`+writerUsers[0]+`';
+		insert into people.people (id, tenant_id, last_name) values ('4e000000-0000-4000-8000-000000000001', '10000000-0000-4000-8000-000000000001', 'Moving');
+		insert into people.person_aliases (person_id, last_name) values ('40000000-0000-4000-8000-000000000001', 'Before');
+		insert into people.person_addresses (person_id, address_id, started_on) values ('40000000-0000-4000-8000-000000000005', '45000000-0000-4000-8000-000000000001', '2026-01-01');
+		insert into people.education_records (person_id, school_name) values ('40000000-0000-4000-8000-000000000001', 'P.S. 10'); commit;
+		begin; update people.people set id = '4e000000-0000-4000-8000-000000000002' where id = '4e000000-0000-4000-8000-000000000001';
+		update people.person_addresses set started_on = '2026-02-01' where person_id = '40000000-0000-4000-8000-000000000005'; commit;
+		begin; update people.people set custom_fields = '{"tribal_enrollment_no": "x", "plain": 4}' where id = '4e000000-0000-4000-8000-000000000002'; commit;
+		begin; update people.people set custom_fields = '{"plain": 5, "more": [1, 2]}', deleted_at = now() where id = '4e000000-0000-4000-8000-000000000002'; commit;
+		begin; truncate people.education_records; insert into people.education_records (person_id, school_name) values ('40000000-0000-4000-8000-000000000001', 'P.S. 11'); commit;
+		alter table people.person_aliases add column spelled text default 'as heard';
+		begin; insert into people.person_aliases (person_id, last_name) values ('40000000-0000-4000-8000-000000000001', 'After'); commit`)
 	w.caughtUp(t, time.Minute)
 	resume := filepath.Join(w.dir, "done.json")
 	intact := w.run(t, nil, "reconcile", "--resume", resume)
