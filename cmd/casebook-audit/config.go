@@ -118,9 +118,6 @@ func (c *LedgerConfig) validate() error {
 	case c.SigningAgent != "" && (c.VerifierKey == "" || c.SigningStateFile == ""):
 		return errors.New("ledger.signing_agent needs verifier_key and signing_state_file: `casebook-audit keygen --agent` gives both")
 	}
-	if _, _, _, err := c.scrub(); err != nil {
-		return err
-	}
 	_, _, err := c.intervals()
 	return err
 }
@@ -232,6 +229,9 @@ func (c *Config) validate() error {
 	}
 	if c.Query.Tiles != listenerOff && c.Query.Tiles != tilesPublic {
 		return fmt.Errorf("query.tiles %q: must be %s or %s", c.Query.Tiles, listenerOff, tilesPublic)
+	}
+	if _, _, _, err := c.Ledger.scrub(); err != nil {
+		return err
 	}
 	return c.Ledger.validate()
 }

@@ -96,7 +96,7 @@ func TestScrubConfig(t *testing.T) {
 		cfg := &Config{}
 		cfg.setDefaults("")
 		c.set(&cfg.Ledger)
-		if err := cfg.Ledger.validate(); (err == nil) != c.ok {
+		if _, _, _, err := cfg.Ledger.scrub(); (err == nil) != c.ok {
 			t.Errorf("%+v: %v", cfg.Ledger, err)
 		}
 	}
