@@ -107,7 +107,10 @@ func (l *log) write(t testing.TB, size int, since []int, seqs []uint64, edit fun
 		}
 	}
 	for _, seq := range seqs {
-		e := bundle.NewEntry(origin, l.id, l.rows[seq])
+		e, err := bundle.NewEntry(origin, l.id, l.rows[seq])
+		if err != nil {
+			t.Fatal(err)
+		}
 		if edit != nil {
 			edit(e)
 		}
@@ -401,7 +404,10 @@ func TestBundleVectors(t *testing.T) {
 
 func TestEntryProof(t *testing.T) {
 	l, stranger := newLog(t, 20, 1), newLog(t, 20, 1)
-	e := bundle.NewEntry(origin, l.id, l.rows[7])
+	e, err := bundle.NewEntry(origin, l.id, l.rows[7])
+	if err != nil {
+		t.Fatal(err)
+	}
 	e.Prove(l.inclusion(t, 7, 15), l.sign(t, 15))
 	text, err := e.Marshal()
 	if err != nil {
@@ -447,7 +453,10 @@ func FuzzParseManifest(f *testing.F) {
 
 func FuzzParseEntry(f *testing.F) {
 	l := newLog(f, 1, 1)
-	e := bundle.NewEntry(origin, l.id, l.rows[0])
+	e, err := bundle.NewEntry(origin, l.id, l.rows[0])
+	if err != nil {
+		f.Fatal(err)
+	}
 	text, err := e.Marshal()
 	if err != nil {
 		f.Fatal(err)

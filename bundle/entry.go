@@ -39,14 +39,22 @@ type Field struct {
 	Digest string             `json:"digest,omitempty"`
 }
 
-// NewEntry shows all of a stored entry.
-func NewEntry(origin string, chainID [16]byte, r *ledger.Row) *Entry {
+// NewEntry shows all that is there of a stored entry; what was removed is withheld.
+func NewEntry(origin string, chainID [16]byte, r *ledger.Row) (*Entry, error) {
 	leaf := ledger.Leaf{Kind: r.Entry.Kind, ChainID: chainID, Seq: r.Seq, Prev: r.Prev, RecordedUS: r.RecordedUS, Commitment: r.Commitment}
 	e := &Entry{Format: entryFormat, Origin: origin, Seq: r.Seq, Leaf: hex.EncodeToString(leaf.Append(nil)), Fields: []Field{}}
-	for _, f := range ledger.Disclose(&r.Entry, r.Salt) {
+	fields, err := r.Disclose()
+	if err != nil {
+		return nil, fmt.Errorf("entry %d: %w", r.Seq, err)
+	}
+	for _, f := range fields {
+		if f.Withheld {
+			e.Fields = append(e.Fields, Field{Digest: hex.EncodeToString(f.Digest[:])})
+			continue
+		}
 		e.Fields = append(e.Fields, Field{Path: f.Path, Type: f.Type, State: &f.State, Value: f.Value, Salt: hex.EncodeToString(f.Salt[:])})
 	}
-	return e
+	return e, nil
 }
 
 // Prove adds the proof that the entry is under a signed checkpoint.

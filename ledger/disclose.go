@@ -77,15 +77,20 @@ func Commit(fields []Disclosed) (Hash, error) {
 		case f.State > FieldMasked || f.State != FieldValue && f.Value != "":
 			return Hash{}, fmt.Errorf("field %d (%s) has a state that does not fit its value", i, f.Path)
 		}
-		digest := append([]byte{tagField}, f.Salt[:]...)
-		digest = binary.BigEndian.AppendUint32(digest, uint32(i))
-		digest = appendLP4(digest, f.Path)
-		digest = appendLP4(digest, f.Type)
-		digest = append(digest, byte(f.State))
-		sum := sha256.Sum256(appendLP4(digest, f.Value))
-		b = append(b, sum[:]...)
+		digest := fieldDigest(f, i)
+		b = append(b, digest[:]...)
 	}
 	return sha256.Sum256(b), nil
+}
+
+// fieldDigest is d_i of a field that is shown.
+func fieldDigest(f *Disclosed, i int) Hash {
+	digest := append([]byte{tagField}, f.Salt[:]...)
+	digest = binary.BigEndian.AppendUint32(digest, uint32(i))
+	digest = appendLP4(digest, f.Path)
+	digest = appendLP4(digest, f.Type)
+	digest = append(digest, byte(f.State))
+	return sha256.Sum256(appendLP4(digest, f.Value))
 }
 
 // ParseLeaf reads the 101 bytes of a leaf.

@@ -27,6 +27,7 @@ const (
 	DetectDerived    = "derived"    // a derived row says something else than the entry
 	DetectTree       = "tree"       // a stored tile is not that of the entries
 	DetectCheckpoint = "checkpoint" // a signed checkpoint says something else than the entries
+	DetectRemoval    = "removal"    // something was removed without an order, or ordered away and is still there
 	DetectCopy       = "copy"       // a copy that was kept outside says something else than the entries
 )
 
@@ -38,7 +39,8 @@ type Row struct {
 	RecordedUS int64
 	Commitment Hash
 	LeafHash   Hash
-	Salt       Hash
+	Salt       Hash   // not there where Kept is
+	Kept       []Kept // of an entry that something was removed from: one for each field; nil: nothing was
 }
 
 // Verifier checks rows one after another, in the order of their sequence numbers. It keeps nothing but the state of the
@@ -85,7 +87,11 @@ func (v *Verifier) Head() Hash { return v.head }
 
 // Check takes the next row. Its error is a *BrokenError; the verifier can't be used after it.
 func (v *Verifier) Check(r *Row) error {
-	return v.CheckWith(r, v.hasher.Commitment(&r.Entry, &r.Salt))
+	content, err := v.hasher.Content(r)
+	if err != nil {
+		return err
+	}
+	return v.CheckWith(r, content)
 }
 
 // CheckWith is Check for a row whose commitment, as its content gives it, was computed elsewhere.
@@ -146,6 +152,12 @@ func (v *Verifier) checkTime(leaf *Leaf) error {
 
 func (v *Verifier) advance(leaf *Leaf, hash Hash) {
 	v.next, v.head, v.linked, v.recordedUS = leaf.Seq+1, hash, true, leaf.RecordedUS
+}
+
+// Skip goes over entries that were pruned: the next one is seq, and head is the leaf hash before it, as the tree has it.
+func (v *Verifier) Skip(seq uint64, head Hash) {
+	v.next, v.head, v.linked = seq, head, true
+	v.boundary, v.changes, v.whole, v.start = 0, 0, false, false
 }
 
 // stream checks the place of a row in the source's stream.

@@ -71,7 +71,7 @@ type Change struct {
 
 // Value is what is known of a column before or after. Value is set in the state "value" only.
 type Value struct {
-	State string  `json:"state"` // null, value, unchanged, unknown, masked
+	State string  `json:"state"` // null, value, unchanged, unknown, masked, removed
 	Value *string `json:"value,omitempty"`
 	Name  string  `json:"name,omitempty"` // of the row that it refers to, as of the change
 	Hash  string  `json:"hash,omitempty"` // HMAC-SHA-256 of a masked value, hexadecimal, under the deployment's key
@@ -96,7 +96,7 @@ var kindNames = map[int16]string{
 	9: "anchor", 10: "gap", 11: "verification", 12: "directory", 13: "heartbeat", 14: "configuration", 15: "access",
 }
 
-var stateNames = map[int16]string{0: "null", 1: "value", 2: "unchanged", 3: "unknown", 4: "masked"}
+var stateNames = map[int16]string{0: "null", 1: "value", 2: "unchanged", 3: "unknown", 4: "masked", 5: "removed"}
 
 // timeFormat is RFC 3339 in UTC with microseconds.
 const timeFormat = "2006-01-02T15:04:05.000000Z"

@@ -124,7 +124,9 @@ func prove(ctx context.Context, tx pgx.Tx, s scope, chain string, seq int64) (en
 		if err != nil {
 			return err
 		}
-		entry = bundle.NewEntry(e.chain.Origin, e.chain.ID, r)
+		if entry, err = bundle.NewEntry(e.chain.Origin, e.chain.ID, r); err != nil {
+			return err
+		}
 		entry.Prove(inclusion, e.signed)
 		return nil
 	})
@@ -202,7 +204,11 @@ func writeBundle(ctx context.Context, tx pgx.Tx, s scope, chain string, caller *
 				return err
 			}
 			info.Entries++
-			return out.Entry(bundle.NewEntry(e.chain.Origin, e.chain.ID, r), inclusion)
+			entry, err := bundle.NewEntry(e.chain.Origin, e.chain.ID, r)
+			if err != nil {
+				return err
+			}
+			return out.Entry(entry, inclusion)
 		})
 		if err != nil {
 			return nil, err

@@ -67,6 +67,36 @@ func (c *Checkpoints) Consistency(ctx context.Context, old uint64, later ledger.
 	return proof, explain(err)
 }
 
+// Covers says why the chain up to entry seq is not under a signed checkpoint that holds and that a key in force has signed;
+// nil: it is.
+func (c *Checkpoints) Covers(ctx context.Context, seq uint64) error {
+	signed, last, err := stored.LastCheckpoint(ctx, c.conn, stored.Chain{Number: c.chain, Origin: c.origin})
+	if err != nil {
+		return err
+	}
+	if last.Size <= seq {
+		return fmt.Errorf("the last signed checkpoint covers the entries before %d", last.Size)
+	}
+	keys, err := c.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	by := checkpoints{}
+	for _, key := range keys {
+		if p, err := ledger.KeyPolicy(key); err == nil {
+			by.keys = append(by.keys, p)
+		}
+	}
+	at, err := c.At(ctx, last.Size)
+	if err != nil {
+		return err
+	}
+	if !by.inForce(string(signed)) || at.Root != last.Root {
+		return errors.New("the last checkpoint that is stored is not that of the chain, or not signed by a key in force: run `casebook-audit verify`")
+	}
+	return nil
+}
+
 // Store keeps a signed checkpoint. One of that size that is there already stays as it is.
 func (c *Checkpoints) Store(ctx context.Context, signed []byte) error {
 	read, err := ledger.ReadCheckpoint(signed)

@@ -24,9 +24,9 @@ type VerifiedEntry struct {
 }
 
 // VerifyEntry recomputes one entry: its commitment, its leaf, and that the newest signed checkpoint is over it. Who must have
-// signed that one the policy says; nil: nobody is asked for. Errors are as with Verify. An entry that is not there or not under a
+// signed that one the policy says; nil: nobody is asked for. approvers are as in Scope. Errors are as with Verify. An entry that is not there or not under a
 // checkpoint yet is ErrUndecided.
-func VerifyEntry(ctx context.Context, conn *pgx.Conn, chain string, seq uint64, policy *ledger.Policy) (*VerifiedEntry, error) {
+func VerifyEntry(ctx context.Context, conn *pgx.Conn, chain string, seq uint64, policy *ledger.Policy, approvers []string) (*VerifiedEntry, error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return nil, err
@@ -69,6 +69,13 @@ func VerifyEntry(ctx context.Context, conn *pgx.Conn, chain string, seq uint64, 
 	}
 	r := rows[0]
 	if err := ledger.NewVerifierAt(found.ID, seq).Check(r); err != nil {
+		return nil, err
+	}
+	removals, err := loadRemovals(ctx, tx, found.Number, found.ID, found.Origin, approvers)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := removals.Check(r); err != nil {
 		return nil, err
 	}
 	if err := v.included(ctx, last, seq, r.LeafHash); err != nil {

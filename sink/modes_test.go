@@ -201,19 +201,19 @@ func TestVerifyEntry(t *testing.T) {
 	w := open(t, db)
 	policy, sign := signing(t, db, w)
 	conn := db.ConnAs(t, pgtest.Reader)
-	if _, err := sink.VerifyEntry(t.Context(), conn, pgtest.Chain, 0, nil); !errors.Is(err, sink.ErrUndecided) {
+	if _, err := sink.VerifyEntry(t.Context(), conn, pgtest.Chain, 0, nil, nil); !errors.Is(err, sink.ErrUndecided) {
 		t.Errorf("without a checkpoint: %v", err)
 	}
 	fill(t, w, 700)
 	sign()
 	fill(t, w, 800)
 	for _, seq := range []uint64{0, 255, 256, 699} {
-		if found, err := sink.VerifyEntry(t.Context(), conn, pgtest.Chain, seq, policy); err != nil || found.Size != 700 {
+		if found, err := sink.VerifyEntry(t.Context(), conn, pgtest.Chain, seq, policy, nil); err != nil || found.Size != 700 {
 			t.Errorf("entry %d: %+v %v", seq, found, err)
 		}
 	}
 	for _, seq := range []uint64{700, 799, 800, 1 << 40} {
-		if _, err := sink.VerifyEntry(t.Context(), conn, pgtest.Chain, seq, nil); !errors.Is(err, sink.ErrUndecided) {
+		if _, err := sink.VerifyEntry(t.Context(), conn, pgtest.Chain, seq, nil, nil); !errors.Is(err, sink.ErrUndecided) {
 			t.Errorf("entry %d, which is not signed: %v", seq, err)
 		}
 	}
@@ -225,14 +225,14 @@ func TestVerifyEntry(t *testing.T) {
 		{"its tile", "UPDATE audit.tile SET hashes = set_byte(hashes, 32 * 44, 1 + get_byte(hashes, 32 * 44) % 200) WHERE index = 1", ledger.DetectTree},
 	} {
 		err := attempt(t, db.Conn(t), c.attack, func(conn *pgx.Conn) error {
-			_, err := sink.VerifyEntry(t.Context(), conn, pgtest.Chain, 300, policy)
+			_, err := sink.VerifyEntry(t.Context(), conn, pgtest.Chain, 300, policy, nil)
 			return err
 		})
 		wantBroken(t, c.name, err, c.detector, 300)
 	}
 	another, err := ledger.KeyPolicy("audit.example/test+0b6c1a0e+AUVjfVzWmXIpvW9X6Mv0y9ikUvBp2U9Lw3F2Xxzpaefv")
 	if err == nil {
-		_, err = sink.VerifyEntry(t.Context(), conn, pgtest.Chain, 300, another)
+		_, err = sink.VerifyEntry(t.Context(), conn, pgtest.Chain, 300, another, nil)
 		wantBroken(t, "another key", err, ledger.DetectCheckpoint, 699)
 	}
 }

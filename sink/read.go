@@ -82,8 +82,9 @@ func (c *chunk) check(hasher *ledger.Hasher) {
 		}
 		r := &c.rows[i]
 		if r.row, r.err = stored.DecodeRow(&values, &null); r.err == nil {
-			r.content = hasher.Commitment(&r.row.Entry, &r.row.Salt)
-			r.further, r.wrong = furtherOf(r.row)
+			if r.content, r.err = hasher.Content(r.row); r.err == nil {
+				r.further, r.wrong = furtherOf(r.row)
+			}
 		}
 	}
 	c.data, c.ends = nil, nil

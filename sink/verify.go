@@ -2,9 +2,11 @@ package sink
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -32,6 +34,10 @@ type Scope struct {
 	// Outside are checkpoints that were kept outside of the audit database, as their signer left them: only they show that
 	// a chain was replaced or shortened as a whole. They want From 0 and To negative.
 	Outside []ledger.Checkpoint
+
+	// Approvers are the verifier keys whose approvals of removals count. Where something was removed and none are named,
+	// nothing is decided.
+	Approvers []string
 }
 
 func (s Scope) whole() bool { return s.From == 0 && s.To < 0 }
@@ -48,6 +54,14 @@ type Verification struct {
 	SignedSize  uint64 `json:"signed_size"` // of the last checkpoint that holds
 
 	Tree ledger.Checkpoint `json:"-"` // what was proven, where Root is: a Since of the next run
+
+	Removed []Removed `json:"removed,omitempty"` // what is missing lawfully, by order
+}
+
+// Removed is what one order has taken out of the log.
+type Removed struct {
+	Order   uint64 `json:"order"`
+	Entries int    `json:"entries"`
 }
 
 // Verify recomputes a chain from what is stored: entries, tiles, checkpoints and derived rows. A chain that does not hold
@@ -80,6 +94,12 @@ func Verify(ctx context.Context, conn *pgx.Conn, chain string, scope Scope, prog
 	if err != nil {
 		return nil, explain(err)
 	}
+	if !scope.Leaves {
+		if v.removals, err = loadRemovals(ctx, tx, v.number, id.Bytes, v.signed.origin, scope.Approvers); err != nil {
+			return nil, err
+		}
+	}
+	v.under = map[uint64]int{}
 	v.chain = ledger.NewVerifier(id.Bytes, v.signed.origin)
 	if scope.From > 0 {
 		v.chain = ledger.NewVerifierAt(id.Bytes, scope.From)
@@ -121,6 +141,10 @@ func Verify(ctx context.Context, conn *pgx.Conn, chain string, scope Scope, prog
 		}
 	}
 	result := &Verification{Chain: chain, From: scope.From, Entries: v.chain.Size() - scope.From, Checkpoints: v.signed.seen, Outside: v.signed.met, SignedSize: v.signed.last}
+	for order, entries := range v.under {
+		result.Removed = append(result.Removed, Removed{order, entries})
+	}
+	slices.SortFunc(result.Removed, func(a, b Removed) int { return cmp.Compare(a.Order, b.Order) })
 	if result.Entries > 0 {
 		result.Head = fmt.Sprintf("%x", last[:])
 	}
@@ -140,6 +164,8 @@ type verification struct {
 	tiles    tileChecker
 	signed   checkpoints
 	further  alsoChecker
+	removals *ledger.Removals
+	under    map[uint64]int // entries by the order that took something out of them
 	progress func(done, all uint64)
 	rooted   bool          // the tree is that of the first entry on
 	copied   []ledger.Hash // of the stretch
@@ -215,6 +241,13 @@ func (v *verification) stretch(ctx context.Context, from uint64, bound int64, en
 			}
 			if r.wrong != nil {
 				return r.wrong
+			}
+			under, err := v.removals.Check(r.row)
+			if err != nil {
+				return err
+			}
+			for _, order := range under {
+				v.under[order]++
 			}
 			v.further.add(r.further)
 			if v.rooted {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -66,15 +67,30 @@ const standbyPoll = 500 * time.Millisecond
 
 // Open takes the chain. Another daemon on it is ErrHeld.
 func Open(ctx context.Context, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Writer, error) {
-	return open(ctx, cfg, log, reg, false)
+	return open(ctx, cfg, log, reg, lockTry)
 }
 
 // OpenWait is Open for a hot standby: it waits until the daemon that holds the chain is gone.
 func OpenWait(ctx context.Context, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Writer, error) {
-	return open(ctx, cfg, log, reg, true)
+	return open(ctx, cfg, log, reg, lockStandby)
 }
 
-func open(ctx context.Context, cfg Config, log *zap.Logger, reg prometheus.Registerer, wait bool) (_ *Writer, err error) {
+// OpenTurn is Open for a command that has something to append while a daemon runs: it queues for the chain, and the daemon
+// sees that (Asked) and lets it go. One that does not within the lock timeout is ErrHeld.
+func OpenTurn(ctx context.Context, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Writer, error) {
+	return open(ctx, cfg, log, reg, lockTurn)
+}
+
+// How open takes the lock.
+type lockHow uint8
+
+const (
+	lockTry lockHow = iota
+	lockStandby
+	lockTurn
+)
+
+func open(ctx context.Context, cfg Config, log *zap.Logger, reg prometheus.Registerer, how lockHow) (_ *Writer, err error) {
 	w := &Writer{log: log, metrics: newMetrics(reg), months: map[string]bool{}, grew: make(chan struct{}, 1)}
 	if w.conn, err = dial(ctx, cfg.DSN); err != nil {
 		return nil, err
@@ -90,7 +106,7 @@ func open(ctx context.Context, cfg Config, log *zap.Logger, reg prometheus.Regis
 	if err := w.findChain(ctx, cfg.Chain); err != nil {
 		return nil, err
 	}
-	if err := w.lock(ctx, cfg.Chain, wait); err != nil {
+	if err := w.lock(ctx, cfg.Chain, how); err != nil {
 		return nil, err
 	}
 	if err := w.readPosition(ctx); err != nil {
@@ -174,7 +190,24 @@ func (w *Writer) findChain(ctx context.Context, name string) error {
 	return nil
 }
 
-func (w *Writer) lock(ctx context.Context, name string, wait bool) error {
+// Asked says whether a command queues for the chain (OpenTurn). Only roles that may write it count.
+func (w *Writer) Asked(ctx context.Context) (asked bool, err error) {
+	err = w.reader.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE l.locktype = 'advisory' AND NOT l.granted AND l.classid::bigint = $1 AND l.objid::bigint = $2 AND l.objsubid = 2
+		  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		  AND pg_has_role(a.usesysid, 'casebook_audit_writer', 'MEMBER'))`, int64(lockClass), int64(w.number)).Scan(&asked)
+	return asked, explain(err)
+}
+
+func (w *Writer) lock(ctx context.Context, name string, how lockHow) error {
+	if how == lockTurn {
+		_, err := w.conn.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", int32(lockClass), w.number)
+		var pgErr *pgconn.PgError
+		if errors.As(err, &pgErr) && pgErr.Code == "55P03" {
+			return newFault(ErrHeld, "the daemon of chain %q does not let it go: it is at a long transaction, or of an older version; try again, or stop it", name)
+		}
+		return explain(err)
+	}
 	told := false
 	for {
 		var got bool
@@ -184,7 +217,7 @@ func (w *Writer) lock(ctx context.Context, name string, wait bool) error {
 		if got {
 			return nil
 		}
-		if !wait {
+		if how == lockTry {
 			return newFault(ErrHeld, "another daemon writes chain %q: stop it first, or let this one stand by with `run`", name)
 		}
 		if !told {

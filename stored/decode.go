@@ -11,10 +11,10 @@ import (
 // send functions of each type: https://www.postgresql.org/docs/current/protocol-overview.html#PROTOCOL-FORMAT-CODES.
 const RawColumns = `seq, kind, prev, recorded_us, commitment, leaf_hash, entry_salt, commit_lsn, ordinal, xid, committed_at,
  tenant_id, application, record_type, record_id, record_name, resource, sub_resource, table_name, row_id, row_name, action, summary,
- initiator, user_id, user_email, user_name, db_user, db_app, client_addr, backend_pid, remark, paths, types, states, vals`
+ initiator, user_id, user_email, user_name, db_user, db_app, client_addr, backend_pid, remark, paths, types, states, vals, salts, digests`
 
 // NumRaw is the number of RawColumns.
-const NumRaw = 36
+const NumRaw = 38
 
 // pgEpochUS is 2000-01-01 in microseconds since 1970.
 const pgEpochUS = 946684800 * 1000000
@@ -52,6 +52,9 @@ func DecodeRow(values *[NumRaw]string, null *[NumRaw]bool) (*ledger.Row, error) 
 		at int
 		to *ledger.Hash
 	}{{2, &r.Prev}, {4, &r.Commitment}, {5, &r.LeafHash}, {6, &r.Salt}} {
+		if h.at == 6 && null[6] && !null[37] {
+			continue // something was removed
+		}
 		if null[h.at] || len(values[h.at]) != len(h.to) {
 			return nil, broken("a hash or the salt is missing or of the wrong length")
 		}
@@ -125,7 +128,34 @@ func DecodeRow(values *[NumRaw]string, null *[NumRaw]bool) (*ledger.Row, error) 
 		}
 		f.State = ledger.FieldState(state[1])
 	}
-	return r, nil
+	if null[36] && null[37] {
+		return r, nil
+	}
+	return r, decodeKept(r, values, null, broken)
+}
+
+// decodeKept reads what is left of the secrets of a row that something was removed from.
+func decodeKept(r *ledger.Row, values *[NumRaw]string, null *[NumRaw]bool, broken func(string) error) error {
+	n := ledger.NumFixed + len(r.Entry.Fields)
+	salts, isSalts := openArray(values[36])
+	digests, isDigests := openArray(values[37])
+	if !null[6] || null[36] || null[37] || !isSalts || !isDigests || salts.n != n || digests.n != n {
+		return broken("salts and digests do not fit the fields")
+	}
+	r.Kept = make([]ledger.Kept, n)
+	for i := range r.Kept {
+		salt, hasSalt, ok1 := salts.next()
+		digest, hasDigest, ok2 := digests.next()
+		if !ok1 || !ok2 {
+			return errBinary
+		}
+		if hasSalt == hasDigest || len(salt)+len(digest) != len(ledger.Hash{}) {
+			return broken("a field has both a salt and a digest, or neither")
+		}
+		r.Kept[i].Removed = hasDigest
+		copy(r.Kept[i].Hash[:], salt+digest)
+	}
+	return nil
 }
 
 func be64(s string) uint64 {

@@ -12,7 +12,7 @@ import (
 // RowColumns are the columns of audit.entry that ScanRow reads.
 const RowColumns = `seq, kind, prev, recorded_us, commitment, leaf_hash, entry_salt, commit_lsn - '0/0', ordinal, xid, committed_at,
  tenant_id, application, record_type, record_id, record_name, resource, sub_resource, table_name, row_id, row_name, action, summary,
- initiator, user_id, user_email, user_name, db_user, db_app, client_addr, backend_pid, remark, paths, types, states, vals`
+ initiator, user_id, user_email, user_name, db_user, db_app, client_addr, backend_pid, remark, paths, types, states, vals, salts, digests`
 
 // ScanRow reads a row of RowColumns. What cannot have been written by us (an empty string, arrays of unequal length, a hash of another
 // size) is a *ledger.BrokenError, not an error of reading.
@@ -27,11 +27,12 @@ func ScanRow(rows pgx.Rows) (*ledger.Row, error) {
 	var paths, types []string
 	var states []int16
 	var vals []*string
+	var salts, digests [][]byte
 	dest := []any{&seq, &kind, &prev, &r.RecordedUS, &commitment, &leafHash, &salt, &lsn, &ordinal, &xid, &committed}
 	for i := range 19 {
 		dest = append(dest, &text[i])
 	}
-	dest = append(dest, &pid, &text[19], &paths, &types, &states, &vals)
+	dest = append(dest, &pid, &text[19], &paths, &types, &states, &vals, &salts, &digests)
 	if err := rows.Scan(dest...); err != nil {
 		return nil, fmt.Errorf("read an entry: %w", err)
 	}
@@ -43,6 +44,9 @@ func ScanRow(rows pgx.Rows) (*ledger.Row, error) {
 		from []byte
 		to   *ledger.Hash
 	}{{prev, &r.Prev}, {commitment, &r.Commitment}, {leafHash, &r.LeafHash}, {salt, &r.Salt}} {
+		if h.to == &r.Salt && salt == nil && digests != nil {
+			continue // something was removed
+		}
 		if len(h.from) != len(h.to) {
 			return nil, broken("a hash or the salt is missing or of the wrong length")
 		}
@@ -87,6 +91,23 @@ func ScanRow(rows pgx.Rows) (*ledger.Row, error) {
 			f.Value = *vals[i]
 		}
 		e.Fields[i] = f
+	}
+	if salts == nil && digests == nil {
+		return &r, nil
+	}
+	if salt != nil || len(salts) != len(digests) || len(digests) != ledger.NumFixed+len(paths) {
+		return nil, broken("salts and digests do not fit the fields")
+	}
+	r.Kept = make([]ledger.Kept, len(digests))
+	for i := range r.Kept {
+		from := salts[i]
+		if r.Kept[i].Removed = digests[i] != nil; r.Kept[i].Removed {
+			from = digests[i]
+		}
+		if salts[i] != nil && digests[i] != nil || len(from) != len(ledger.Hash{}) {
+			return nil, broken(fmt.Sprintf("field %d has both a salt and a digest, or neither", i))
+		}
+		copy(r.Kept[i].Hash[:], from)
 	}
 	return &r, nil
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"casebook.example/audit/ledger"
 )
 
 // Config is the configuration file, casebook-audit.yaml. Every key may also stand in the environment as
@@ -22,6 +24,8 @@ type Config struct {
 	Query   QueryConfig   `yaml:"query"`
 	Metrics MetricsConfig `yaml:"metrics"`
 	Ledger  LedgerConfig  `yaml:"ledger"`
+
+	Redaction RedactionConfig `yaml:"redaction"`
 }
 
 // SourceConfig says where the audited database is.
@@ -76,6 +80,40 @@ type LedgerConfig struct {
 	ScrubEdgeInterval string `yaml:"scrub_edge_interval"` // default 1m: the daemon verifies what is new that often
 	ScrubInterval     string `yaml:"scrub_interval"`      // default 24h: it verifies everything that often; "off": never
 	ScrubRate         string `yaml:"scrub_rate"`          // default 10000: entries a second of that
+}
+
+// RedactionConfig says who may have something removed from the log. It is read by redact and verify, not by run.
+type RedactionConfig struct {
+	DSN           string   `yaml:"dsn" secret:"true"` // member of casebook_audit_redactor who may vacuum the log's tables: its database's owner, or of pg_maintain
+	Approvers     []string `yaml:"approvers"`         // verifier keys, as keygen prints them; in the environment separated by commas
+	SealRecipient string   `yaml:"seal_recipient"`    // age1..., for the level seal
+	WALKept       string   `yaml:"wal_kept"`          // how long archived WAL of the audit database is kept: 14d
+	BackupsKept   string   `yaml:"backups_kept"`      // and its backups: 35d, 1y
+}
+
+func (c *RedactionConfig) validate(origin string) error {
+	seen := map[string]bool{}
+	for _, key := range c.Approvers {
+		id, err := ledger.ApproverID(key)
+		switch {
+		case err != nil:
+			return fmt.Errorf("redaction.approvers: %w", err)
+		case seen[id]:
+			return errors.New("redaction.approvers names one key twice")
+		case strings.HasPrefix(key, origin+"+"):
+			return errors.New("redaction.approvers names the log's own key: who signs checkpoints must not approve removals; make keys with an --origin of each approver's own")
+		}
+		seen[id] = true
+	}
+	for key, text := range map[string]string{"wal_kept": c.WALKept, "backups_kept": c.BackupsKept} {
+		if text == "" {
+			continue
+		}
+		if _, err := parseSpan(text); err != nil {
+			return fmt.Errorf("redaction.%s: %w", key, err)
+		}
+	}
+	return nil
 }
 
 // signed says whether checkpoints are to be signed.
@@ -170,7 +208,15 @@ func overlayEnv(v reflect.Value, name string) error {
 			continue
 		}
 		if text, ok := os.LookupEnv(key); ok {
-			value.SetString(text)
+			switch value.Kind() {
+			case reflect.String:
+				value.SetString(text)
+			case reflect.Slice:
+				if value.Type().Elem().Kind() != reflect.String {
+					return fmt.Errorf("%s: a list of this kind stands in the file only", key)
+				}
+				value.Set(reflect.ValueOf(strings.Split(text, ",")))
+			}
 		}
 		if field.Tag.Get("secret") == "" {
 			continue
@@ -231,6 +277,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("query.tiles %q: must be %s or %s", c.Query.Tiles, listenerOff, tilesPublic)
 	}
 	if _, _, _, err := c.Ledger.scrub(); err != nil {
+		return err
+	}
+	if err := c.Redaction.validate(c.Ledger.Origin); err != nil {
 		return err
 	}
 	return c.Ledger.validate()

@@ -29,9 +29,16 @@ const (
 	// session ends, and with it the replication connection, until the audit database answers again.
 	writeTimeout = time.Minute
 
+	// turnInterval is how often the loop looks whether a command wants to append to the chain.
+	turnInterval = time.Second
+
 	// stopGrace is how long an Append that is under way when the daemon is told to stop may take.
 	stopGrace = 8 * time.Second
 )
+
+// errTurn ends a session because a command queues for the chain: redact, prune. The next session waits for its end, and
+// reads anew what it changed.
+var errTurn = errors.New("a command of an operator takes its turn at the chain")
 
 // pipeline is the one place that orders Map, Append and Confirm. Its loop owns the mapper, the batch under
 // construction and the one Append that may be in flight; Confirm follows the commit of the audit database, so what a
@@ -76,9 +83,22 @@ func (p *pipeline) run(ctx context.Context, events <-chan capture.Event) error {
 	defer p.keepAccesses()
 	defer p.dropChange()
 
+	turns := time.NewTicker(turnInterval)
+	defer turns.Stop()
 	p.propose(ctx)
 	for {
 		select {
+		case <-turns.C:
+			asked, err := p.writer.Asked(ctx)
+			if err != nil && ctx.Err() == nil {
+				return errors.Join(p.settle(), err)
+			}
+			if asked {
+				if err := p.settle(); err != nil {
+					return err
+				}
+				return errTurn
+			}
 		case <-p.reload:
 			p.propose(ctx)
 		case c := <-p.proposed:

@@ -183,6 +183,10 @@ func (d *daemon) capture(ctx context.Context) error {
 		if stored || time.Since(start) > time.Minute {
 			backoff = firstBackoff // it works; the next trouble is another one
 		}
+		if errors.Is(err, errTurn) && (stored || time.Since(start) > firstBackoff) {
+			d.log.Info("giving the chain to a command of an operator")
+			continue
+		}
 		reason, retry := classify(err)
 		wait := backoff
 		if retry {

@@ -158,6 +158,8 @@ func classify(err error) (reason string, retry bool) {
 		return "signer", true
 	case errors.As(err, &stop):
 		return stop.reason, false
+	case errors.Is(err, errTurn):
+		return "connection", true
 	case errors.Is(err, capture.ErrSlotInUse):
 		return "slot", true // after a lost connection the server holds it for us for a while
 	case errors.Is(err, capture.ErrSlotMissing), errors.Is(err, capture.ErrSlotLost):

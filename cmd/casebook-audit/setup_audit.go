@@ -22,6 +22,8 @@ const (
 	ownerRole  = "casebook_audit_owner"
 	writerRole = "casebook_audit_writer"
 	readerRole = "casebook_audit_reader"
+
+	redactorRole = "casebook_audit_redactor" // may carry out removals that the log orders, and nothing else
 )
 
 func newSetupAuditCmd(e *env) *cobra.Command {
@@ -109,7 +111,7 @@ func planSetupAudit(ctx context.Context, conn *pgx.Conn, cfg *Config) (*sqlPlan,
 	}
 
 	plan := &sqlPlan{}
-	for _, group := range []string{ownerRole, writerRole, readerRole} {
+	for _, group := range []string{ownerRole, writerRole, readerRole, redactorRole} {
 		if !state.roles[group] {
 			plan.add("roles that hold the rights; nobody logs in as one of them", "CREATE ROLE "+group+" NOLOGIN")
 		}
@@ -122,6 +124,21 @@ func planSetupAudit(ctx context.Context, conn *pgx.Conn, cfg *Config) (*sqlPlan,
 		}
 		if !state.members[group+" "+login] {
 			plan.add("their rights", "GRANT "+group+" TO "+quoteIdent(login))
+		}
+	}
+	if cfg.Redaction.DSN != "" {
+		parsed, err := pgx.ParseConfig(cfg.Redaction.DSN)
+		switch {
+		case err != nil:
+			return nil, &exitError{exitUsage, errors.New("redaction.dsn is not a connection string that libpq takes")}
+		case parsed.User == logins[writerRole] || parsed.User == logins[readerRole]:
+			return nil, &exitError{exitUsage, fmt.Errorf("redaction.dsn names the role %q of audit.dsn or audit.reader_dsn: whoever writes or reads the log must not be able to remove, give it a role of its own", parsed.User)}
+		case !state.roles[parsed.User]:
+			plan.add("the role of redaction.dsn", "CREATE ROLE "+quoteIdent(parsed.User)+" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE")
+			plan.note("%s has no password, and it must be able to vacuum the log's tables: make it the owner of the database, or from Postgres 17 on GRANT pg_maintain TO it", parsed.User)
+		}
+		if !state.members[redactorRole+" "+parsed.User] {
+			plan.add("its right: to carry out what two keys have approved", "GRANT "+redactorRole+" TO "+quoteIdent(parsed.User))
 		}
 	}
 	if err := planMigrations(ctx, conn, plan, state); err != nil {
@@ -262,7 +279,7 @@ func planRemoveAudit(ctx context.Context, conn *pgx.Conn, cfg *Config, destroy b
 			names = append(names, parsed.User)
 		}
 	}
-	names = append(names, writerRole, readerRole, ownerRole)
+	names = append(names, writerRole, readerRole, redactorRole, ownerRole)
 	for _, name := range names {
 		if state.roles[name] {
 			plan.add("roles that setup made; one that owns something elsewhere makes this fail, and nothing is changed",

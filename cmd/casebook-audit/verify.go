@@ -48,7 +48,8 @@ outside of it:
   --since FILE       the same, and only what is newer is looked at
   --compare DIR|URL  every leaf hash is compared with a mirror, as export --format tiles makes it and /tile/ serves it
 
-With --policy every checkpoint must be signed as the policy says, the stored ones too. --leaves looks at chain, tree and
+What is missing from entries must have been removed under an order that two keys of redaction.approvers have approved, and what
+such an order removed must be gone. With --policy every checkpoint must be signed as the policy says, the stored ones too. --leaves looks at chain, tree and
 checkpoints alone, which is several times quicker. --entry looks at one entry. --sql prints a script for psql that does the same
 without this program, apart from signatures.`,
 		Example: "  casebook-audit verify\n  casebook-audit verify --from 100000 --json\n  casebook-audit verify --policy policy.txt --since march.checkpoint\n  casebook-audit verify --compare https://mirror.example/casebook/ --leaves\n  casebook-audit verify --sql | psql -X audit",
@@ -86,7 +87,7 @@ without this program, apart from signatures.`,
 }
 
 func (f *verifyFlags) run(ctx context.Context, e *env, cfg *Config) error {
-	scope := sink.Scope{From: f.from, To: f.to, Leaves: f.leaves}
+	scope := sink.Scope{From: f.from, To: f.to, Leaves: f.leaves, Approvers: cfg.Redaction.Approvers}
 	files := f.outside
 	if f.since != "" {
 		files = []string{f.since}
@@ -113,7 +114,7 @@ func (f *verifyFlags) run(ctx context.Context, e *env, cfg *Config) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if f.entry >= 0 {
-		found, err := sink.VerifyEntry(ctx, conn, cfg.Audit.Chain, uint64(f.entry), scope.Policy)
+		found, err := sink.VerifyEntry(ctx, conn, cfg.Audit.Chain, uint64(f.entry), scope.Policy, scope.Approvers)
 		if err != nil {
 			return notVerified(e, cfg.Audit.Chain, err)
 		}
@@ -144,6 +145,9 @@ func (f *verifyFlags) run(ctx context.Context, e *env, cfg *Config) error {
 		what = "The chain %s holds, without a look at what its entries hold: %d leaves from %d on, in %s.\nHead: %s\n"
 	}
 	fmt.Fprintf(e.stdout, what, found.Chain, found.Entries, found.From, time.Since(start).Round(time.Millisecond), found.Head)
+	for _, r := range found.Removed {
+		fmt.Fprintf(e.stdout, "Removed under order %d, as approved: from %d entries\n", r.Order, r.Entries)
+	}
 	if found.Root != "" {
 		fmt.Fprintf(e.stdout, "Root: %s\nCheckpoints that hold: %d stored, the last over %d entries; %d from outside\n", found.Root, found.Checkpoints, found.SignedSize, found.Outside)
 	}

@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"stored":             {"ledger"},
 	"signer":             {"ledger"},
 	"bundle":             {"ledger"},
+	"removal":            {"ledger", "sink"},
 	"sink":               {"ledger", "mapping", "sql", "stored"},
 	"mirror":             {"ledger", "stored"},
 	"query":              {"bundle", "ledger", "sql", "stored"},
@@ -37,7 +38,7 @@ var allowed = map[string][]string{
 	"internal/e2e":       {},
 	"internal/imports":   {},
 	"internal/bench":     {"*"},
-	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "reconcile", "ledger", "sink", "signer", "stored", "bundle", "mirror", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
+	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "reconcile", "ledger", "sink", "signer", "stored", "bundle", "removal", "mirror", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
 }
 
 // testOnly may be imported by tests alone.

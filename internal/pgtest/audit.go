@@ -11,10 +11,11 @@ import (
 
 // The roles and the chain of a test's audit database.
 const (
-	Writer = "test_writer" // member of casebook_audit_writer
-	Reader = "test_reader" // member of casebook_audit_reader
-	Chain  = "test"
-	Origin = "audit.example/test"
+	Writer   = "test_writer"   // member of casebook_audit_writer
+	Reader   = "test_reader"   // member of casebook_audit_reader
+	Redactor = "test_redactor" // member of casebook_audit_redactor
+	Chain    = "test"
+	Origin   = "audit.example/test"
 )
 
 // ChainID is the id of a test's chain.
@@ -26,12 +27,13 @@ do $$
 declare r text;
 begin
   perform pg_advisory_xact_lock(1);
-  foreach r in array array['casebook_audit_owner', 'casebook_audit_writer', 'casebook_audit_reader'] loop
+  foreach r in array array['casebook_audit_owner', 'casebook_audit_writer', 'casebook_audit_reader', 'casebook_audit_redactor'] loop
     if to_regrole(r) is null then execute format('create role %I nologin', r); end if;
   end loop;
   if to_regrole('` + Writer + `') is null then
     create role ` + Writer + ` login in role casebook_audit_writer;
     create role ` + Reader + ` login in role casebook_audit_reader;
+    create role ` + Redactor + ` login in role casebook_audit_redactor;
   end if;
 end $$`
 
