@@ -258,7 +258,7 @@ func (r *Removals) Check(row *Row) (under []uint64, err error) {
 		case removed && ordered[field] == 0:
 			for _, s := range states {
 				if !s.Done && len(s.Approved) >= Approvals {
-					return nil, broken("field %d is gone and order %d is not recorded as carried out: run `casebook-audit redact carry-out %d` again", field, s.Seq, s.Seq)
+					return nil, &BrokenError{row.Seq, DetectUnfinished, fmt.Sprintf("field %d is gone and order %d is not recorded as carried out: it runs now, or `casebook-audit redact carry-out %d` must be run again", field, s.Seq, s.Seq)}
 				}
 			}
 			return nil, broken("field %d is gone, and no approved order that was carried out says so", field)

@@ -27,6 +27,7 @@ const (
 	DetectDerived    = "derived"    // a derived row says something else than the entry
 	DetectTree       = "tree"       // a stored tile is not that of the entries
 	DetectCheckpoint = "checkpoint" // a signed checkpoint says something else than the entries
+	DetectUnfinished = "unfinished" // an approved removal was begun and is not recorded as done: it runs, or was broken off
 	DetectRemoval    = "removal"    // something was removed without an order, or ordered away and is still there
 	DetectCopy       = "copy"       // a copy that was kept outside says something else than the entries
 )

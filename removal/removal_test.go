@@ -2,6 +2,7 @@ package removal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -401,12 +402,13 @@ func TestByHand(t *testing.T) {
 		SELECT array_agg(CASE WHEN i = 27 THEN NULL ELSE sha256('\x10'::bytea || entry_salt || int4send(i)) END ORDER BY i) AS salts,
 		  array_agg(CASE WHEN i = 27 THEN sha256('\x11'::bytea || sha256('\x10'::bytea || entry_salt || int4send(i)) || int4send(i) || int4send(8) || 'new.body'::bytea || int4send(4) || 'text'::bytea || '\x01'::bytea || int4send(14) || 'XqDoomedNoteXq'::bytea) END ORDER BY i) AS digests
 		FROM audit.entry, generate_series(0, 27) i WHERE seq = 3) s WHERE e.seq = 3`
-	want := func(what string) {
+	wants := func(what, by string) {
 		t.Helper()
-		if _, detector, bad, _ := b.verify(t); detector != ledger.DetectRemoval || bad == 0 {
+		if _, detector, bad, _ := b.verify(t); detector != by || bad == 0 {
 			t.Errorf("%s: %q, SQL finds %d bad", what, detector, bad)
 		}
 	}
+	want := func(what string) { t.Helper(); wants(what, ledger.DetectRemoval) }
 	undo := b.undo(t)
 	b.db.Exec(t, remove)
 	want("no order")
@@ -425,7 +427,7 @@ func TestByHand(t *testing.T) {
 	b.approve(t, o.Seq, 1)
 	undo = b.undo(t)
 	b.db.Exec(t, remove)
-	want("nobody says that it was done")
+	wants("nobody says that it was done", ledger.DetectUnfinished)
 	undo()
 
 	// An order that claims what did not happen.
@@ -610,4 +612,37 @@ func TestRights(t *testing.T) {
 		}
 	}
 	b.holds(t, 0)
+}
+
+// What was not vacuumed is not said to be gone: an older transaction still sees it.
+func TestOldSnapshot(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, pgtest.Audit(t))
+	b.fill(t)
+	o := b.order(t, removal.Request{Entries: []uint64{3}, Fields: []string{"new.body"}, Level: ledger.LevelFields})
+	b.approve(t, o.Seq, 0, 1)
+	old := b.db.Conn(t)
+	if _, err := old.Exec(t.Context(), "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_sleep(0)"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	b.desk(t, func(d *removal.Desk) {
+		if _, err := d.CarryOut(ctx, o.Seq); err == nil {
+			t.Error("said to be done while an older transaction sees the value")
+		}
+	})
+	if _, detector, _, _ := b.verify(t); detector != ledger.DetectUnfinished {
+		t.Errorf("half way: %q", detector)
+	}
+	if _, err := old.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.carryOut(t, o.Seq); err != nil {
+		t.Fatal(err)
+	}
+	b.holds(t, 1)
+	if got := b.inFiles(t, secret); len(got) != 0 {
+		t.Error("the value is still in the files")
+	}
 }

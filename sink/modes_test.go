@@ -304,7 +304,7 @@ func runSQL(t *testing.T, db *pgtest.DB) (bad bool, first uint64) {
 	}
 	first = 1 << 62
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) != 3 {
+	if len(lines) != 4 {
 		t.Fatalf("psql printed %d lines:\n%s", len(lines), out)
 	}
 	for _, line := range lines {

@@ -23,7 +23,7 @@ var Audit embed.FS
 
 // SchemaVersion is the version of the audit database that this program writes and reads: the number of its last
 // migration.
-const SchemaVersion = 5
+const SchemaVersion = 6
 
 // VersionTable is where the audit database keeps the number of its last migration.
 const VersionTable = "public.casebook_audit_schema"

@@ -29,6 +29,7 @@ const (
 // and a metric, and stops nothing. It outlives sessions and is run by one at a time, as their process is the one that appends.
 type scrubber struct {
 	dsn, chain string
+	approvers  []string // of removals
 	edgeEvery  time.Duration
 	passEvery  time.Duration // 0: never
 	rate       int           // entries a second of a pass
@@ -49,7 +50,7 @@ type scrubber struct {
 
 func newScrubber(cfg *Config, report chan<- *ledger.Entry, reg prometheus.Registerer, log *zap.Logger) (*scrubber, error) {
 	s := &scrubber{
-		dsn: cfg.Audit.ReaderDSN, chain: cfg.Audit.Chain, report: report, log: log, told: map[string]bool{}, passDue: time.Now().Add(scrubFirst),
+		dsn: cfg.Audit.ReaderDSN, chain: cfg.Audit.Chain, approvers: cfg.Redaction.Approvers, report: report, log: log, told: map[string]bool{}, passDue: time.Now().Add(scrubFirst),
 		verified: promauto.With(reg).NewGauge(prometheus.GaugeOpts{
 			Name: "ledger_verified_size", Help: "Entries, from the first one on, that this daemon has recomputed and found whole."}),
 		tampering: promauto.With(reg).NewCounter(prometheus.CounterOpts{
@@ -130,6 +131,8 @@ func (s *scrubber) look(ctx context.Context, since *ledger.Checkpoint, back uint
 	switch {
 	case err == nil:
 		return found, false
+	case errors.As(err, &broken) && broken.Detector == ledger.DetectUnfinished:
+		s.log.Warn("a removal is under way, or was broken off", zap.Uint64("entry", broken.Seq), zap.String("reason", broken.Reason))
 	case errors.As(err, &broken):
 		s.found(ctx, broken)
 		return nil, true
@@ -157,7 +160,7 @@ func (s *scrubber) verify(ctx context.Context, since *ledger.Checkpoint, back ui
 	if length > 0 {
 		to = int64(since.Size) + length - 1
 	}
-	return sink.Verify(ctx, s.conn, s.chain, sink.Scope{Since: since, To: to}, nil)
+	return sink.Verify(ctx, s.conn, s.chain, sink.Scope{Since: since, To: to, Approvers: s.approvers}, nil)
 }
 
 // lookAtEdge verifies what came since the last look, and that it continues what was there.
