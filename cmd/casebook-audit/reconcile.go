@@ -99,12 +99,7 @@ func runReconcile(ctx context.Context, e *env, cfg *Config, only []string, resum
 	if err != nil {
 		return nil, &exitError{exitCodeOf(err), fmt.Errorf("reconcile: nothing is decided: %w", err)}
 	}
-	if err := recordReconciliation(ctx, cfg, report); errors.Is(err, sink.ErrHeld) {
-		fmt.Fprintln(e.stderr, "the result is not in the log: a daemon holds the chain")
-	} else if err != nil {
-		return nil, err
-	}
-	return report, nil
+	return report, recordReconciliation(ctx, cfg, report)
 }
 
 // tablesToReconcile are those whose changes become entries, as the source has them.
@@ -166,7 +161,7 @@ func waitComplete(ctx context.Context, conn *pgx.Conn, chain string, lsn ledger.
 
 // recordReconciliation puts the result into the log: what was compared, and where it differs.
 func recordReconciliation(ctx context.Context, cfg *Config, report *reconcile.Report) error {
-	w, err := sink.Open(ctx, sink.Config{DSN: cfg.Audit.DSN, Chain: cfg.Audit.Chain}, zap.NewNop(), nil)
+	w, err := sink.OpenTurn(ctx, sink.Config{DSN: cfg.Audit.DSN, Chain: cfg.Audit.Chain}, zap.NewNop(), nil)
 	if err != nil {
 		return &exitError{exitCodeOf(err), fmt.Errorf("record the result in the log: %w", err)}
 	}

@@ -46,6 +46,10 @@ func TestReconcile(t *testing.T) {
 	if intact.code != exitDone || !strings.Contains(intact.stdout, ": 0 differences.") {
 		t.Fatalf("after an intact day: %s", intact)
 	}
+	if n := w.auditValue(t, `select count(*) from audit.entry where kind = 11 and action = 'reconcile'`); n != "1" {
+		t.Errorf("%s results in the log", n)
+	}
+	w.streaming(t) // the daemon goes on by itself
 	if again := w.run(t, nil, "reconcile", "--resume", resume); again.code != exitDone || !strings.Contains(again.stdout, "0 tables with 0 rows") {
 		t.Errorf("with all tables done: %s", again)
 	}
