@@ -646,3 +646,59 @@ func TestOldSnapshot(t *testing.T) {
 		t.Error("the value is still in the files")
 	}
 }
+
+// What retention says of a month: its classes, legal holds, and the open end of the tree.
+func TestMonths(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, pgtest.Audit(t))
+	b.fill(t)
+	months := func(classes ...removal.Class) (m removal.Month) {
+		t.Helper()
+		b.desk(t, func(d *removal.Desk) {
+			list, err := d.Months(t.Context(), classes)
+			if err != nil || len(list) < 2 {
+				t.Fatalf("%+v, %v", list, err)
+			}
+			for _, other := range list[1:] {
+				if other.Past {
+					t.Errorf("%+v", other)
+				}
+			}
+			m = list[0]
+		})
+		return m
+	}
+	now := time.Date(2033, 5, 1, 0, 0, 0, 0, time.UTC)
+	all := removal.Class{Application: removal.AnyApplication, KeptSince: now.AddDate(-7, 0, 0)}
+	says := func(m removal.Month, want ...string) {
+		t.Helper()
+		if m.Month != "2026-03" || m.Entries != 4 || m.Past != (len(want) == 0) || strings.Join(m.Held, "; ") != strings.Join(want, "; ") {
+			t.Errorf("%+v, want %q", m, want)
+		}
+	}
+	const open = "entries that are in no full tile of the tree"
+	says(months(all), open)
+	// Entries until the first tile is full.
+	w, err := sink.OpenWait(t.Context(), b.cfg.Sink, zaptest.NewLogger(t), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var beats []*ledger.Entry
+	for range 256 {
+		beats = append(beats, &ledger.Entry{Kind: ledger.KindHeartbeat, Action: "heartbeat", Initiator: ledger.InitiatorSystem})
+	}
+	if err := w.AppendEvents(t.Context(), beats); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	says(months(all))
+	says(months(), "entries without an application: kept for ever", "Engage: kept for ever")
+	says(months(removal.Class{Application: "Engage", KeptSince: now}), "entries without an application: kept for ever")
+	says(months(all, removal.Class{Application: "Engage", KeptSince: time.Date(2026, 3, 31, 23, 0, 0, 0, time.UTC)}), "Engage: kept since 2026-03-31")
+	b.desk(t, func(d *removal.Desk) {
+		if _, err := d.Hold(t.Context(), "p1", true, "litigation", "dba"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	says(months(all), "legal hold of record p1")
+}

@@ -25,7 +25,8 @@ type Config struct {
 	Metrics MetricsConfig `yaml:"metrics"`
 	Ledger  LedgerConfig  `yaml:"ledger"`
 
-	Redaction RedactionConfig `yaml:"redaction"`
+	Redaction RedactionConfig  `yaml:"redaction"`
+	Retention []RetentionClass `yaml:"retention"` // what no class is about is kept for ever
 }
 
 // SourceConfig says where the audited database is.
@@ -280,6 +281,9 @@ func (c *Config) validate() error {
 		return err
 	}
 	if err := c.Redaction.validate(c.Ledger.Origin); err != nil {
+		return err
+	}
+	if _, err := classesAt(c.Retention, time.Now()); err != nil {
 		return err
 	}
 	return c.Ledger.validate()

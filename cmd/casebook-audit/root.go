@@ -73,6 +73,6 @@ func newRootCmd(e *env) *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&e.configFile, "config", defaultConfigFile, "configuration file")
 	root.PersistentFlags().BoolVar(&e.json, "json", false, "print JSON for machines")
-	root.AddCommand(newRunCmd(e), newDemoCmd(e), newSetupCmd(e), newCheckCmd(e), newMappingCmd(e), newQueryCmd(e), newExportCmd(e), newStatusCmd(e), newVerifyCmd(e), newReconcileCmd(e), newProveCmd(e), newVerifyBundleCmd(e), newRedactCmd(e), newKeygenCmd(e), newSignerCmd(), newVersionCmd(e))
+	root.AddCommand(newRunCmd(e), newDemoCmd(e), newSetupCmd(e), newCheckCmd(e), newMappingCmd(e), newQueryCmd(e), newExportCmd(e), newStatusCmd(e), newVerifyCmd(e), newReconcileCmd(e), newProveCmd(e), newVerifyBundleCmd(e), newRedactCmd(e), newRetentionCmd(e), newKeygenCmd(e), newSignerCmd(), newVersionCmd(e))
 	return root
 }
