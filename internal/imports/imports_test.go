@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"internal/cluster":   {},
 	"internal/pgtest":    {"internal/cluster", "deploy/reference", "ledger", "sql"},
 	"internal/e2e":       {},
+	"internal/attacks":   {},
 	"internal/imports":   {},
 	"internal/bench":     {"*"},
 	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "reconcile", "ledger", "sink", "signer", "stored", "bundle", "removal", "mirror", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
