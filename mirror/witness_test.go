@@ -2,6 +2,7 @@ package mirror_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
@@ -17,9 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/torchwood"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"casebook.example/audit/anchor"
 	"casebook.example/audit/internal/pgtest"
 	"casebook.example/audit/ledger"
 )
@@ -29,7 +32,7 @@ func TestWitness(t *testing.T) {
 	t.Parallel()
 	program, python := tool(t, "litewitness", "run `make deps`"), tool(t, "python3", "install Python 3")
 	b := newBed(t)
-	url := startWitness(t, program, python, b.vkey)
+	url, key := startWitness(t, program, python, b.vkey)
 	add := func(old uint64, proof []ledger.Hash, checkpoint []byte) (int, string) {
 		t.Helper()
 		var body bytes.Buffer
@@ -86,13 +89,47 @@ func TestWitness(t *testing.T) {
 		}
 		old = uint64(size)
 	}
+	// Our own client does not know which size the witness has, asks, and then goes on from there.
+	witness, err := anchor.NewWitness(url, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{701, 1200} {
+		b.grow(t, size)
+		signed := b.sign(t)
+		now, err := b.store.At(t.Context(), uint64(size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := false
+		p := &anchor.Published{Checkpoint: now, Signed: signed, Prove: func(ctx context.Context, old uint64) ([]ledger.Hash, error) {
+			proof, err := b.store.Consistency(ctx, old, now)
+			if bad && len(proof) > 0 {
+				proof[0][0] ^= 1
+			}
+			return proof, err
+		}}
+		if bad = true; size == 1200 {
+			if _, err := witness.Publish(t.Context(), p); err == nil || !strings.Contains(err.Error(), "422") {
+				t.Errorf("a bad proof: %v", err)
+			}
+		}
+		bad = false
+		if receipt, err := witness.Publish(t.Context(), p); err != nil || !strings.HasPrefix(receipt, "— witness.example/w ") {
+			t.Errorf("our client, size %d: %q %v", size, receipt, err)
+		}
+	}
 }
 
 // startWitness runs litewitness with a key of its own and tells it of our log. It ends with the test.
-func startWitness(t *testing.T, program, python, vkey string) (url string) {
+func startWitness(t *testing.T, program, python, vkey string) (url, key string) {
 	t.Helper()
 	dir := t.TempDir()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cosigner, err := torchwood.NewCosignatureSigner("witness.example/w", private)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,5 +193,5 @@ func startWitness(t *testing.T, program, python, vkey string) (url string) {
 	if text, err := run(t, python, "-c", script, db, pgtest.Origin, base64.StdEncoding.EncodeToString(empty[:]), vkey); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	return url
+	return url, cosigner.Verifier().String()
 }

@@ -88,7 +88,9 @@ func openCheckpointer(ctx context.Context, d *daemon, writer *sink.Writer, reg p
 	if c.interval, c.heartbeat, err = d.cfg.Ledger.intervals(); err != nil {
 		return nil, err
 	}
-	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "oldest_unanchored_seconds", Help: "Age of the oldest entry that is under no signed checkpoint; 0: all are."}, c.unsigned)
+	if !d.anchors.acknowledged() { // else it is theirs
+		promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "oldest_unanchored_seconds", Help: "Age of the oldest entry that is under no signed checkpoint; 0: all are."}, c.unsigned)
+	}
 	if c.stored, err = sink.OpenCheckpoints(ctx, sink.Config{DSN: d.cfg.Audit.DSN, Chain: d.cfg.Audit.Chain}); err != nil {
 		return nil, err
 	}

@@ -81,6 +81,8 @@ type LedgerConfig struct {
 	ScrubEdgeInterval string `yaml:"scrub_edge_interval"` // default 1m: the daemon verifies what is new that often
 	ScrubInterval     string `yaml:"scrub_interval"`      // default 24h: it verifies everything that often; "off": never
 	ScrubRate         string `yaml:"scrub_rate"`          // default 10000: entries a second of that
+
+	Publish []PublishConfig `yaml:"publish"` // places outside that get the signed checkpoints; not in the environment
 }
 
 // RedactionConfig says who may have something removed from the log. It is read by redact and verify, not by run.
@@ -208,6 +210,9 @@ func overlayEnv(v reflect.Value, name string) error {
 			}
 			continue
 		}
+		if field.Type.Kind() != reflect.String {
+			continue // a list stands in the file alone
+		}
 		if text, ok := os.LookupEnv(key); ok {
 			switch value.Kind() {
 			case reflect.String:
@@ -256,6 +261,7 @@ func (c *Config) setDefaults(dir string) {
 		set(&c.Ledger.SigningStateFile, c.Ledger.SigningKeyFile+".state")
 	}
 	l := &c.Ledger
+	l.anchorPaths(dir)
 	for _, path := range []*string{&c.Mapping, &c.Query.Auth.TokensFile, &c.Audit.HashKeyFile, &l.SigningKeyFile, &l.SecondKeyFile, &l.SigningStateFile, &l.SigningAgent, &l.SignerSocket} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)

@@ -98,6 +98,7 @@ type daemon struct {
 	access  chan *ledger.Entry
 	notary  notary // nil: checkpoints are not signed
 	scrub   *scrubber
+	anchors *anchors
 }
 
 // newDaemon reads what else the configuration names.
@@ -127,6 +128,9 @@ func (d *daemon) run(ctx context.Context) error {
 
 	var err error
 	if d.scrub, err = newScrubber(d.cfg, d.access, prefixed(base), d.log.Named("scrub")); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if d.anchors, err = newAnchors(d.cfg, d.access, prefixed(base), d.log.Named("anchors")); err != nil {
 		return &exitError{exitUsage, err}
 	}
 	notary, err := openNotary(&d.cfg.Ledger)

@@ -61,6 +61,9 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 		defer checkpoints.stored.Close()
 	}
 
+	if err := d.anchors.check(ctx); err != nil {
+		return false, fmt.Errorf("anchors: %w", err)
+	}
 	pipe := &pipeline{writer: writer, access: d.access}
 	s := &session{
 		health: d.health, rules: d.rules.Load(), hashKey: d.hashKey, log: d.log, writer: writer, metrics: metrics, reloadFailed: d.reloadFailed,
@@ -98,6 +101,9 @@ func (d *daemon) runSession(ctx context.Context, began func()) (stored bool, err
 		w.run(groupCtx, coverageInterval, metrics)
 		return nil
 	})
+	for _, n := range d.anchors.list {
+		group.Go(func() error { d.anchors.run(groupCtx, n); return nil })
+	}
 	group.Go(func() error { d.scrub.run(groupCtx); return nil })
 	if checkpoints != nil {
 		group.Go(func() error { return checkpoints.run(groupCtx) })

@@ -25,6 +25,7 @@ var allowed = map[string][]string{
 	"sql/source":         {},
 	"stored":             {"ledger"},
 	"signer":             {"ledger"},
+	"anchor":             {"ledger"},
 	"bundle":             {"ledger"},
 	"removal":            {"ledger", "sink"},
 	"sink":               {"ledger", "mapping", "sql", "stored"},
@@ -39,7 +40,7 @@ var allowed = map[string][]string{
 	"internal/attacks":   {},
 	"internal/imports":   {},
 	"internal/bench":     {"*"},
-	"cmd/casebook-audit": {"capture", "mapping", "mapping/draft", "reconcile", "ledger", "sink", "signer", "stored", "bundle", "removal", "mirror", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
+	"cmd/casebook-audit": {"anchor", "capture", "mapping", "mapping/draft", "reconcile", "ledger", "sink", "signer", "stored", "bundle", "removal", "mirror", "query", "query/page", "sql", "sql/source", "deploy/reference", "internal/cluster"},
 }
 
 // testOnly may be imported by tests alone.
