@@ -210,9 +210,6 @@ func overlayEnv(v reflect.Value, name string) error {
 			}
 			continue
 		}
-		if field.Type.Kind() != reflect.String {
-			continue // a list stands in the file alone
-		}
 		if text, ok := os.LookupEnv(key); ok {
 			switch value.Kind() {
 			case reflect.String:
