@@ -105,7 +105,10 @@ func (o *Order) Text() (string, error) {
 	line("requested-by", o.RequestedBy)
 	line("authority", o.Authority)
 	line("reason", o.Reason)
-	lines := strings.Count(b.String(), "\n")
+	lines := 6
+	if o.Recipient != "" {
+		lines++
+	}
 	for i, t := range o.Targets {
 		if i > 0 && t.Seq <= o.Targets[i-1].Seq {
 			return "", fmt.Errorf("entry %d stands behind entry %d, or twice", t.Seq, o.Targets[i-1].Seq)
@@ -220,7 +223,7 @@ func CheckApproval(o *Order, seq uint64, leaf Hash, key, signature string) error
 		return err
 	}
 	n, err := note.Open([]byte(text+"\n"+signature), note.VerifierList(v))
-	if err != nil || n.Text != text || len(n.Sigs) != 1 || len(n.UnverifiedSigs) != 0 {
+	if err != nil || strings.Count(signature, "\n") != 1 || n.Text != text || len(n.Sigs) != 1 || len(n.UnverifiedSigs) != 0 {
 		return fmt.Errorf("the signature is not that of %s under order %d", v.Name(), seq)
 	}
 	return nil
