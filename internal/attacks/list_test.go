@@ -126,7 +126,7 @@ var attacks = map[int][]attack{
 	61: {{title: "a leaf that looks like a node", elsewhere: "ledger/TestParseLeaf"}},
 	62: {{title: "a bundle with foreign parts", elsewhere: "bundle/TestBundleAttacks"}},
 	63: {{title: "the extra line of a proof file", elsewhere: "ledger/TestProofFile"}},
-	64: {{title: "a witness that lies", open: "not written yet"}},
+	64: {{title: "a witness that lies", elsewhere: "anchor/TestWitnessThatLies"}},
 	65: {{title: "anchoring suppressed", open: "not written yet"}},
 	66: {{title: "left out at the source", elsewhere: "internal/e2e/TestReconcile"}},
 	67: {{title: "a row of a transaction dropped", sql: "DELETE FROM audit.entry WHERE seq = 400;" + unkeyed + ";" + update + "seq = seq - 1 WHERE seq > 400;" + unsign + "; UPDATE audit.position SET size = size - 1", forge: chain, from: 400, detector: ledger.DetectBoundary, seq: 598}},
