@@ -35,7 +35,7 @@ func NewWitness(prefix, vkey string) (*Witness, error) {
 	}
 	key, err := torchwood.NewCosignatureVerifier(vkey)
 	if err != nil {
-		return nil, errors.New("this is not the key of a witness, like witness.example/w+1a2b3c4d+BA...")
+		return nil, errors.New("a witness has a key like witness.example/w+1a2b3c4d+BA..., and this is none")
 	}
 	return &Witness{address: strings.TrimSuffix(prefix, "/") + "/add-checkpoint", key: key, client: newClient()}, nil
 }
