@@ -167,7 +167,12 @@ func checkAlertMetrics(t *testing.T, url string) {
 	}
 	names := regexp.MustCompile(`casebook_audit_[a-z_]+`).FindAllString(string(rules), -1)
 	slices.Sort(names)
+	// These two are there with signing keys and anchors only, which the demo's daemon has not.
+	anchors := []string{"casebook_audit_anchor_failing", "casebook_audit_oldest_unanchored_seconds"}
 	for _, name := range slices.Compact(names) {
+		if slices.Contains(anchors, name) {
+			continue
+		}
 		if !strings.Contains(string(body), "# TYPE "+name+" ") {
 			t.Errorf("deploy/alerts.yaml watches %s, which the daemon does not have", name)
 		}
